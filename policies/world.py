@@ -1,0 +1,129 @@
+"""What a policy may look at: models, their queues, residency sets, memory and the time; read-only, never a copy.
+
+The core owns every value behind these protocols and keeps the aggregates as facts arrive, so that the cost of a
+decision does not grow with the number of requests waiting. Memory is bytes, time is monotonic seconds.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, Protocol
+
+State = Literal["absent", "loading", "ready", "draining", "leaving"]
+
+CLASSES = ("interactive", "agent", "helper", "batch")
+"""Classes of requests that wait, highest first. A probe never waits, so it is none of them."""
+
+
+class Waiting(Protocol):
+    """One waiting request."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def seq(self) -> int: ...  # order of arrival, unique
+    @property
+    def model(self) -> str: ...
+    @property
+    def cls(self) -> str: ...
+    @property
+    def arrived(self) -> float: ...
+
+
+class Model(Protocol):
+    """One model as a policy sees it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def state(self) -> State: ...
+    @property
+    def usable(self) -> bool: ...  # ready, right context, not stalled: it may take requests
+    @property
+    def size(self) -> int: ...  # bytes we promise for it
+    @property
+    def predicted(self) -> int: ...  # bytes Ollama's own preflight expects of it
+    @property
+    def parallel(self) -> int: ...
+    @property
+    def running(self) -> int: ...  # slots taken, probes and abandoned requests included
+    @property
+    def since(self) -> float: ...  # when its present state began
+    @property
+    def away_since(self) -> float: ...  # when it was last seen to leave memory (or became known)
+    @property
+    def last_used(self) -> float: ...  # end or start of its last request
+    @property
+    def waiting(self) -> int: ...  # requests waiting, wishes left out
+    @property
+    def wishes(self) -> int: ...  # preloads waiting: demand without patience
+    @property
+    def not_before(self) -> float: ...  # no load is tried before this time (pause after a failed load)
+    @property
+    def load_seconds(self) -> float: ...
+    @property
+    def unload_seconds(self) -> float: ...
+    @property
+    def service_seconds(self) -> float: ...  # mean time a request keeps its slot
+
+    def heads(self) -> Iterable[Waiting]:
+        """The oldest waiting request of each class, highest class first."""
+        ...
+
+    def first(self, at: float) -> Waiting | None:
+        """The request that the law of promise 4 lets run next."""
+        ...
+
+    def oldest(self) -> Waiting | None:
+        """The request that arrived first."""
+        ...
+
+
+class Transition(Protocol):
+    """The change of residency under way; there is at most one."""
+
+    @property
+    def leave(self) -> Sequence[str]: ...
+    @property
+    def load(self) -> Sequence[str]: ...
+    @property
+    def began(self) -> float: ...
+
+
+class World(Protocol):
+    """Everything a policy may know."""
+
+    @property
+    def at(self) -> float: ...
+    @property
+    def healthy(self) -> bool: ...  # Ollama answers and what is resident is known
+    @property
+    def budget(self) -> int: ...
+    @property
+    def promised(self) -> int: ...  # bytes loading + resident + leaving + orphans
+    @property
+    def device(self) -> int: ...  # bytes Ollama sees as GPU memory
+    @property
+    def max_loaded(self) -> int: ...
+    @property
+    def models(self) -> Mapping[str, Model]: ...
+    @property
+    def resident(self) -> Sequence[Model]: ...  # every model that is not absent
+    @property
+    def demanded(self) -> Sequence[Model]: ...  # every model with requests or wishes waiting
+    @property
+    def transition(self) -> Transition | None: ...
+    @property
+    def sets(self) -> Mapping[str, tuple[str, ...]]: ...  # sets allowed in this phase, by name
+    @property
+    def home(self) -> tuple[str, ...]: ...  # the models of this phase's home set, or none
+    @property
+    def home_due(self) -> bool: ...  # the phase was entered, or home was left, in this life of the daemon
+    @property
+    def settle(self) -> float: ...
+    @property
+    def quiet_since(self) -> float: ...  # when the last request ended with none left running or waiting
+    @property
+    def patience(self) -> Mapping[str, float]: ...
+
+    def sets_of(self, model: str) -> Sequence[tuple[str, ...]]:
+        """The allowed sets that hold `model`; a model in no set is a set of its own."""
+        ...

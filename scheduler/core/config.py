@@ -1,0 +1,49 @@
+"""What the core is told once: plain values in plain units, made by the composition root from the settings."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """One declared model. `size` bytes declared (0: not declared), `num_ctx` tokens declared (0: not declared),
+    `parallel` requests at once."""
+
+    name: str
+    size: int = 0
+    num_ctx: int = 0
+    parallel: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseConfig:
+    """One phase: the sets allowed, the one that is home ("" for none), and settle in seconds."""
+
+    name: str
+    sets: tuple[str, ...]
+    home: str = ""
+    settle: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything the core decides by."""
+
+    models: tuple[ModelConfig, ...] = ()
+    sets: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    phases: tuple[PhaseConfig, ...] = (PhaseConfig("normal", ()),)
+    phase: str = "normal"
+    policy: str = "default"
+    patience: tuple[tuple[str, float], ...] = (
+        ("interactive", 150.0),
+        ("agent", 300.0),
+        ("helper", 60.0),
+        ("batch", 1800.0),
+    )
+    give_up: float = 3600.0
+    ollama_wait: float = 60.0
+    queue_limit: int = 1000
+    num_parallel: int = 1
+    max_loaded: int = 3
+    load_limit: float | None = None  # seconds; None: the larger of 10 min and 5 x learned
+    stall_silence: float = 1800.0
+    stall_after_cut: float = 60.0
