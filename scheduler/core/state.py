@@ -1,0 +1,151 @@
+"""Everything the core remembers: plain mutable records, owned by the machine alone, serialised whole into a journal."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from policies.verdict import Cause, Memo
+from policies.world import CLASSES, State
+from scheduler.core.config import Config
+from scheduler.core.messages import Kind, Listed
+
+
+@dataclass(slots=True)
+class Request:
+    """An accepted request, from arrival to its answer. `place` says where it is; it is in exactly one place."""
+
+    id: str
+    seq: int
+    model: str
+    cls: str
+    kind: Kind
+    arrived: float
+    alias: str = ""
+    dialect: str = ""
+    client: str = ""
+    session: str = ""
+    body_bytes: int = 0
+    place: Literal["waiting", "running", "recalled"] = "waiting"
+    started: float | None = None  # forwarded at
+    sent: int = 0  # times forwarded
+    abandoned: bool = False  # its client left while it ran: its slot is taken until it has ended
+    waits_for: str = ""  # the last reason it was kept waiting
+
+
+@dataclass(slots=True)
+class ModelState:
+    """One model: its place in memory, its queue, and what was learned of it. Sizes in bytes, times in seconds."""
+
+    name: str
+    declared: int = 0
+    parallel: int = 1
+    installed: bool = False
+    listed_size: int = 0
+    kv_token: int = 0
+    trained: int = 0
+    modelfile_ctx: int = 0
+    embedding: bool = False
+    digest: str = ""
+    # memory
+    state: State = "absent"
+    since: float = 0.0
+    away_since: float = 0.0
+    held: int = 0  # bytes booked while not absent
+    measured: int = 0  # largest size seen in /api/ps at `context`
+    context: int = 0  # of the resident runner
+    unaided: int = 0  # the context Ollama chose when we loaded it; 0: not known yet
+    ours: bool = False  # we loaded it; otherwise adopted
+    wrong_context: bool = False
+    stalled: bool = False
+    idle_engine_since: float | None = None
+    last_cut: float | None = None
+    loaded_at: float | None = None
+    left_because: str = ""
+    load_because: str = ""
+    loads: int = 0
+    # failures
+    failures: int = 0
+    last_error: str = ""
+    not_before: float = 0.0
+    # learned
+    load_learned: float | None = None
+    unload_learned: float | None = None
+    service_learned: float | None = None
+    first_byte_per_byte: float | None = None  # slowest known seconds to the first byte per prompt byte
+    # requests
+    queues: dict[str, dict[str, Request]] = field(default_factory=lambda: {c: {} for c in CLASSES})
+    preloads: dict[str, Request] = field(default_factory=dict)
+    running_ids: dict[str, None] = field(default_factory=dict)
+    last_used: float = 0.0
+
+    @property
+    def usable(self) -> bool:
+        """Ready, with the right context, and not stalled: it may take requests."""
+        return self.state == "ready" and not self.wrong_context and not self.stalled
+
+    @property
+    def running(self) -> int:
+        return len(self.running_ids)
+
+    @property
+    def waiting(self) -> int:
+        return sum(map(len, self.queues.values()))
+
+    @property
+    def wishes(self) -> int:
+        return len(self.preloads)
+
+    def heads(self) -> Iterable[Request]:
+        """The oldest waiting request of each class, highest class first."""
+        return (next(iter(queue.values())) for queue in self.queues.values() if queue)
+
+    def requests(self) -> Iterable[Request]:
+        """Every waiting request, wishes left out, class by class."""
+        return (request for queue in self.queues.values() for request in queue.values())
+
+
+@dataclass(slots=True)
+class TransitionState:
+    """The change of residency under way. `leave` are the models not yet gone, `load` those not yet loaded, in order."""
+
+    leave: list[str]
+    load: list[str]
+    because: str
+    cause: Cause
+    forced: bool
+    began: float
+    first_order: float | None = None  # when its first unload or load was ordered
+    stage: Literal["draining", "unloading", "loading"] = "draining"
+    planned: tuple[str, ...] = ()  # what it set out to load
+    left: tuple[str, ...] = ()  # what it set out to unload
+
+
+@dataclass(slots=True)
+class CoreState:
+    """The whole memory of the core."""
+
+    config: Config
+    at: float = 0.0
+    seq: int = 0
+    phase: str = "normal"
+    models: dict[str, ModelState] = field(default_factory=dict)
+    requests: dict[str, Request] = field(default_factory=dict)
+    listed: tuple[Listed, ...] | None = None  # None: never heard
+    transition: TransitionState | None = None
+    memo: Memo = field(default_factory=Memo)
+    ollama: Literal["unknown", "up", "down"] = "unknown"
+    ollama_since: float = 0.0
+    ollama_version: str = ""
+    ollama_error: str = ""
+    stand_in: bool = False
+    looking: bool = True  # what is resident must be read before anything is ordered
+    budget: int | None = None
+    budget_source: str = ""
+    device: int = 0
+    orphans: int = 0
+    quiet_since: float = 0.0
+    home_due: bool = False
+    stopping: bool = False
+    wake_at: float | None = None
+    healed: int = 0
+    probes_absorbed: int = 0
