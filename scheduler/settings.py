@@ -1,0 +1,257 @@
+"""Every setting with its type, default and unit: the public contract of the configuration file.
+
+Later versions add keys and never change the meaning of one. `scheduler.settings_read` reads them, once;
+`docs/settings.md` and the file's JSON schema are made from the sentences below.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from scheduler.settings_types import (
+    ByAlias,
+    ByModel,
+    ByPhase,
+    BySet,
+    Count,
+    Duration,
+    DurationOrAuto,
+    DurationOrNone,
+    Kind,
+    Listen,
+    Model,
+    Models,
+    PhaseName,
+    SetName,
+    SetNames,
+    Size,
+    SizeOrAuto,
+    SizeOrNone,
+    Switch,
+    Texts,
+    Upstream,
+)
+
+# Known by name, but on a paid route that is not configured yet: never a local model, unless an alias says so.
+PAID_ALIASES = ("claude-opus-4",)
+
+ClassName = Annotated[Literal["interactive", "agent", "helper", "batch"], Kind("interactive, agent, helper or batch")]
+
+
+class Section(BaseModel):
+    """A table of the file: frozen, and with no keys but its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+
+class MemorySettings(Section):
+    """How much memory the models may have together."""
+
+    budget: SizeOrAuto = "auto"
+    """What loading, resident and leaving models may hold together, in bytes.
+    "auto" is 0.75 of physical memory on a Mac, the total less 4 GB elsewhere, and the staged size of a stand-in."""
+
+
+class OllamaSettings(Section):
+    """What you run Ollama itself with; the daemon cannot see its environment, so say it here."""
+
+    num_parallel: Count = 1
+    """Its OLLAMA_NUM_PARALLEL: requests it runs at once in one model."""
+
+    max_loaded_models: Count = 3
+    """Its OLLAMA_MAX_LOADED_MODELS: with as many loaded it evicts before it loads another."""
+
+    device: SizeOrAuto = "auto"
+    """What it sees as GPU memory, in bytes. "auto" is Metal's recommended working set, else the budget."""
+
+    origins: Texts = ()
+    """Its OLLAMA_ORIGINS: web origins it answers beside its own defaults."""
+
+    reap_orphans: Switch = False
+    """Whether the daemon may end runners that a killed Ollama left behind; otherwise it only counts their memory."""
+
+
+class ModelSettings(Section):
+    """One model, under its name as `ollama list` shows it."""
+
+    size: Size | None = None
+    """What it takes in memory, in bytes. A larger reported or measured size counts instead, never a smaller one.
+    Left out: the size that Ollama reports."""
+
+    num_ctx: Count | None = None
+    """The context you expect, in tokens. Ollama's own choice is used; a differing one is told at start and in /status.
+    Left out: whatever Ollama chooses."""
+
+    parallel: Count = 1
+    """How many requests it is given at once; never above ollama_settings.num_parallel."""
+
+
+class PhaseSettings(Section):
+    """One phase: which sets may be loaded while it is in force."""
+
+    sets: SetNames
+    """The sets allowed in this phase. A model in no set is a set of its own and allowed in every phase."""
+
+    home: SetName | None = None
+    """The set loaded on entering the phase, and again when the others are drained and quiet; one of its sets."""
+
+    settle: DurationOrNone = 30.0
+    """How long, in seconds, the other set must be drained and quiet, in both directions."""
+
+
+def _or_text(schema: dict[str, Any]) -> None:
+    """Tell the JSON schema what `_bare_name` allows: the model alone, as text."""
+    table = dict(schema)
+    schema.clear()
+    schema["anyOf"] = [{"type": "string"}, table]
+
+
+class AliasSettings(Section):
+    """One alias, under the name clients ask for; the bare model as text is the same as a table with only `model`."""
+
+    model_config = ConfigDict(serialize_by_alias=True, json_schema_extra=_or_text)
+
+    model: Model
+    """The model (or another alias) that answers."""
+
+    class_: ClassName | None = Field(default=None, alias="class")
+    """The class of requests that come under this name. Left out: interactive."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"model": value} if isinstance(value, str) else value
+
+
+class InteractiveClass(Section):
+    """A person is waiting; also the class of whatever has none."""
+
+    patience: DurationOrNone = 150.0
+    """How long, in seconds, a request of this class waits before the scheduler must act for it."""
+
+
+class AgentClass(Section):
+    """A program works through many requests on a person's behalf."""
+
+    patience: DurationOrNone = 300.0
+    """How long, in seconds, a request of this class waits before the scheduler must act for it."""
+
+
+class HelperClass(Section):
+    """Small requests beside the real work: titles, summaries, completions."""
+
+    patience: DurationOrNone = 60.0
+    """How long, in seconds, a request of this class waits before the scheduler must act for it."""
+
+
+class BatchClass(Section):
+    """Nobody is waiting."""
+
+    patience: DurationOrNone = 1800.0
+    """How long, in seconds, a request of this class waits before the scheduler must act for it."""
+
+
+class ClassesSettings(Section):
+    """The classes of requests, first come first."""
+
+    interactive: InteractiveClass = InteractiveClass()
+    agent: AgentClass = AgentClass()
+    helper: HelperClass = HelperClass()
+    batch: BatchClass = BatchClass()
+
+
+class QueueSettings(Section):
+    """Waiting requests: how many, how long, and where their bodies stay."""
+
+    give_up: Duration = 3600.0
+    """How long, in seconds, a request waits before it is refused with 503 and Retry-After."""
+
+    ollama_wait: Duration = 60.0
+    """The same, in seconds, while no Ollama answers."""
+
+    limit: Count = 1000
+    """How many requests may wait; beyond it Ollama's own 503 ("server busy") is given."""
+
+    body_memory: SizeOrNone = 64_000_000
+    """Bytes of waiting bodies kept in memory; what is beyond goes to unlinked files only you can read."""
+
+    body_disk: SizeOrNone = 2_000_000_000
+    """Bytes of waiting bodies kept in those files; beyond it requests are refused as over the limit."""
+
+
+class LoadSettings(Section):
+    """Loading a model."""
+
+    limit: DurationOrAuto = "auto"
+    """How long a load may take, in seconds, before it has failed.
+    "auto" is the larger of 10 minutes and five times what loads of this model took before."""
+
+
+class StallSettings(Section):
+    """When a silent model counts as stalled, where its engine cannot be asked."""
+
+    silence: Duration = 1800.0
+    """Seconds without a byte, at least, before an answer counts as stalled."""
+
+    after_cut: Duration = 60.0
+    """The same, in seconds, for a model on which an answer was just cut off: that may have wedged it."""
+
+
+class ProbeSettings(Section):
+    """What counts as a health check: it never waits for a model and never loads one."""
+
+    texts: Texts = ("Hey how's it going?", "What's 1 + 1?", "test from litellm")
+    """Prompts that health checkers send, word for word."""
+
+
+class JournalSettings(Section):
+    """The record of every fact and order."""
+
+    keep: Size = 1_000_000_000
+    """Bytes of journal kept; the oldest files go first."""
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    listen: Listen = "127.0.0.1:11450"
+    """Where clients find us. Port 0 takes any free port."""
+
+    ollama: Upstream = "http://127.0.0.1:11434"
+    """Where Ollama is. OLLAMA_HOST is never read: clients use that to find us."""
+
+    policy: Annotated[Literal["default", "fifo"], Kind('"default" or "fifo"')] = "default"
+    """How the next step is chosen: "fifo" is strict arrival order, as Ollama does it."""
+
+    phase: PhaseName = "normal"
+    """The phase to start in when no saved state says otherwise."""
+
+    memory: MemorySettings = MemorySettings()
+    ollama_settings: OllamaSettings = OllamaSettings()
+    models: ByModel[ModelSettings] = Field(default_factory=dict)
+    sets: BySet[Models] = Field(default_factory=dict)
+    """Models that are loaded and kept together, by the set's name. A model may be in several sets, or in none."""
+
+    phases: ByPhase[PhaseSettings] = Field(default_factory=dict)
+    aliases: ByAlias[AliasSettings] = Field(default_factory=dict)
+    classes: ClassesSettings = ClassesSettings()
+    queue: QueueSettings = QueueSettings()
+    load: LoadSettings = LoadSettings()
+    stall: StallSettings = StallSettings()
+    probes: ProbeSettings = ProbeSettings()
+    journal: JournalSettings = JournalSettings()
+
+    @property
+    def listen_at(self) -> tuple[str, int]:
+        """Host (an IPv6 one without brackets) and port to listen on."""
+        place = urlsplit(f"//{self.listen}")
+        return place.hostname or "", place.port or 0
+
+    @property
+    def ollama_at(self) -> tuple[str, int]:
+        """Ollama's host (an IPv6 one without brackets) and port; without a port, the scheme's own."""
+        place = urlsplit(self.ollama)
+        return place.hostname or "", place.port or (443 if place.scheme == "https" else 80)
