@@ -1,0 +1,124 @@
+"""Write the small GGUF models that the staged Ollama runs: each says a fixed sentence of its own, word by word.
+
+The next token depends only on the last one (attention and feed-forward are zero, the output matrix is a transition
+table), so an answer names the model that gave it, never repeats a token twice in a row (Ollama cuts such an answer
+off without its last line) and ends by itself unless the sentence is endless. Keys are what Ollama 0.32 and llama.cpp
+read for architecture `llama`; one byte of prompt is one token.
+"""
+
+import hashlib
+from pathlib import Path
+
+import gguf
+import numpy as np
+import numpy.typing as npt
+
+WIDTH_STEP = 64
+LAYERS, HEADS, KV_HEADS = 2, 4, 2
+TRAINED_CONTEXT = 262_144
+UNKNOWN, BEGIN, END = 0, 1, 2
+
+Matrix = npt.NDArray[np.float32]
+
+CHAT_TEMPLATE = (
+    "{{- if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}"
+    "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
+)
+TOOLS_TEMPLATE = (
+    "{{- if .Tools }}<|im_start|>system\n{{ range .Tools }}<tool>{{ . }}</tool>{{ end }}<|im_end|>\n{{ end }}"
+    '{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}{{ range .ToolCalls }}<tool_call>{"name": '
+    '"{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}</tool_call>{{ end }}<|im_end|>\n{{ end }}'
+    "<|im_start|>assistant\n"
+)
+
+
+def sentence(name: str, words: int) -> tuple[str, ...]:
+    """The default answer of a model: `words` different words that carry its name, e.g. `qwen-fast0 qwen-fast1 …`."""
+    short = name.partition(":")[0]
+    return tuple(f"{short}{number}" for number in range(words))
+
+
+def write_model(
+    path: Path, name: str, words: tuple[str, ...], *, endless: bool = False, embedding: bool = False
+) -> None:
+    """Write a GGUF that answers `words` (again and again if `endless`), or one that embeds (mean pooling)."""
+    width = -(-(len(words) + 2) // WIDTH_STEP) * WIDTH_STEP
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name(name)
+    writer.add_context_length(TRAINED_CONTEXT)
+    writer.add_embedding_length(width)
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(WIDTH_STEP)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KV_HEADS)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_rope_dimension_count(width // HEADS)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    if embedding:
+        writer.add_pooling_type(gguf.PoolingType.MEAN)
+    _add_tokens(writer, words)
+    for tensor, values in _tensors(name, words, width, endless, embedding).items():
+        writer.add_tensor(tensor, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _add_tokens(writer: gguf.GGUFWriter, words: tuple[str, ...]) -> None:
+    specials = ["<unk>", "<s>", "</s>"]
+    tokens = [*specials, *(f"<0x{byte:02X}>" for byte in range(256)), *(f"▁{word}" for word in words)]
+    kinds = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL]
+    kinds += [gguf.TokenType.BYTE] * 256 + [gguf.TokenType.NORMAL] * len(words)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([0.0] * 259 + [-float(number + 1) for number in range(len(words))])
+    writer.add_token_types(kinds)
+    writer.add_bos_token_id(BEGIN)
+    writer.add_eos_token_id(END)
+    writer.add_unk_token_id(UNKNOWN)
+
+
+def _tensors(name: str, words: tuple[str, ...], width: int, endless: bool, embedding: bool) -> dict[str, Matrix]:
+    first = 259
+    rows = first + len(words)
+    chance = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
+    meaning = np.zeros((rows, width), np.float32)
+    following = np.zeros((rows, width), np.float32)
+    constant = width - 1
+    meaning[:, constant] = 1.0
+    following[first, constant] = 4.0  # any token that is no word starts the sentence
+    for number in range(len(words)):
+        meaning[first + number, number] = 1.0
+        after = first + number + 1 if number + 1 < len(words) else (first if endless else END)
+        following[after, number] = 10.0
+    if embedding:
+        meaning = chance.standard_normal((rows, width)).astype(np.float32)
+    tensors = {
+        "token_embd.weight": meaning,
+        "output_norm.weight": np.ones(width, np.float32),
+        "output.weight": following,
+    }
+    for layer in range(LAYERS):
+        tensors |= {f"blk.{layer}.{part}": values for part, values in _layer(chance, width).items()}
+    return tensors
+
+
+def _layer(chance: np.random.Generator, width: int) -> dict[str, Matrix]:
+    """One layer whose inputs are random, so that every model has a blob of its own, and whose outputs are zero."""
+
+    def random(rows: int, columns: int) -> Matrix:
+        return (0.02 * chance.standard_normal((rows, columns))).astype(np.float32)
+
+    narrow = width // HEADS * KV_HEADS
+    return {
+        "attn_norm.weight": np.ones(width, np.float32),
+        "attn_q.weight": random(width, width),
+        "attn_k.weight": random(narrow, width),
+        "attn_v.weight": random(narrow, width),
+        "attn_output.weight": np.zeros((width, width), np.float32),
+        "ffn_norm.weight": np.ones(width, np.float32),
+        "ffn_gate.weight": random(WIDTH_STEP, width),
+        "ffn_up.weight": random(WIDTH_STEP, width),
+        "ffn_down.weight": np.zeros((width, WIDTH_STEP), np.float32),
+    }
