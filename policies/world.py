@@ -38,7 +38,11 @@ class Model(Protocol):
     @property
     def usable(self) -> bool: ...  # ready, right context, not stalled: it may take requests
     @property
+    def installed(self) -> bool: ...
+    @property
     def size(self) -> int: ...  # bytes we promise for it
+    @property
+    def held(self) -> int: ...  # bytes booked for it now; 0 while absent
     @property
     def predicted(self) -> int: ...  # bytes Ollama's own preflight expects of it
     @property
@@ -68,14 +72,6 @@ class Model(Protocol):
         """The oldest waiting request of each class, highest class first."""
         ...
 
-    def first(self, at: float) -> Waiting | None:
-        """The request that the law of promise 4 lets run next."""
-        ...
-
-    def oldest(self) -> Waiting | None:
-        """The request that arrived first."""
-        ...
-
 
 class Transition(Protocol):
     """The change of residency under way; there is at most one."""
@@ -100,13 +96,15 @@ class World(Protocol):
     @property
     def promised(self) -> int: ...  # bytes loading + resident + leaving + orphans
     @property
+    def orphans(self) -> int: ...  # bytes that runners without a parent still hold
+    @property
     def device(self) -> int: ...  # bytes Ollama sees as GPU memory
     @property
     def max_loaded(self) -> int: ...
     @property
     def models(self) -> Mapping[str, Model]: ...
     @property
-    def resident(self) -> Sequence[Model]: ...  # every model that is not absent
+    def present(self) -> Sequence[Model]: ...  # every model that is not absent
     @property
     def demanded(self) -> Sequence[Model]: ...  # every model with requests or wishes waiting
     @property
@@ -123,6 +121,10 @@ class World(Protocol):
     def quiet_since(self) -> float: ...  # when the last request ended with none left running or waiting
     @property
     def patience(self) -> Mapping[str, float]: ...
+
+    def first(self, model: Model) -> Waiting | None:
+        """The waiting request of `model` that the law of promise 4 lets run next."""
+        ...
 
     def sets_of(self, model: str) -> Sequence[tuple[str, ...]]:
         """The allowed sets that hold `model`; a model in no set is a set of its own."""

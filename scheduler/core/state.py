@@ -46,6 +46,12 @@ class ModelState:
     modelfile_ctx: int = 0
     embedding: bool = False
     digest: str = ""
+    # what is reckoned with now: derived from the above and what was learned, kept here because it is read often
+    size: int = 0
+    predicted: int = 0
+    load_seconds: float = 0.0
+    unload_seconds: float = 1.0
+    service_seconds: float = 10.0
     # memory
     state: State = "absent"
     since: float = 0.0
@@ -62,6 +68,7 @@ class ModelState:
     loaded_at: float | None = None
     left_because: str = ""
     load_because: str = ""
+    abandoned_load: bool = False  # past its limit and told to end
     loads: int = 0
     # failures
     failures: int = 0
@@ -131,7 +138,10 @@ class CoreState:
     models: dict[str, ModelState] = field(default_factory=dict)
     requests: dict[str, Request] = field(default_factory=dict)
     listed: tuple[Listed, ...] | None = None  # None: never heard
+    present: dict[str, None] = field(default_factory=dict)  # models that are not absent
+    demanded: dict[str, None] = field(default_factory=dict)  # models somebody waits for
     transition: TransitionState | None = None
+    verdict: str = ""  # why nothing changes now, as the policy said it last
     memo: Memo = field(default_factory=Memo)
     ollama: Literal["unknown", "up", "down"] = "unknown"
     ollama_since: float = 0.0

@@ -1,0 +1,175 @@
+"""What facts about models and memory do to the core's memory: loads, unloads, /api/ps, the list, the budget."""
+
+from scheduler.core import requests, sizes, transition
+from scheduler.core.lifecycle import move
+from scheduler.core.messages import (
+    Loaded,
+    LoadFailed,
+    MemorySeen,
+    ModelsListed,
+    Order,
+    Record,
+    Residents,
+    Unloaded,
+    UnloadFailed,
+)
+from scheduler.core.messages import Resident as Row
+from scheduler.core.state import CoreState, ModelState
+
+PAUSES = (2.0, 10.0, 30.0, 60.0, 120.0, 300.0)  # seconds between tries of a load that fails
+TRIES = 3  # failed loads in a row after which those who wait are told
+
+
+def loaded(state: CoreState, fact: Loaded) -> list[Order]:
+    """A load of ours is done."""
+    model = state.models[fact.model]
+    if model.state != "loading":
+        return []
+    move(state, model, "ready", fact.at)
+    model.ours = True
+    model.loads += 1
+    model.failures = 0
+    model.last_error = ""
+    model.loaded_at = fact.at
+    model.last_used = max(model.last_used, fact.at)
+    model.load_learned = _mean(model.load_learned, fact.took)
+    if fact.context and not model.modelfile_ctx:
+        model.unaided = fact.context
+    _measure(state, model, fact.size, fact.context)
+    transition.come(state, fact.model)
+    return []
+
+
+def load_failed(state: CoreState, fact: LoadFailed) -> list[Order]:
+    """A load of ours failed: pause, and after a few in a row tell those who wait."""
+    model = state.models[fact.model]
+    if model.state != "loading":
+        return []
+    move(state, model, "absent", fact.at)
+    orders = transition.abort(state, f"loading {model.name} failed: {fact.error}")
+    if state.ollama == "down":
+        return orders
+    model.failures += 1
+    model.last_error = fact.error
+    model.not_before = fact.at + PAUSES[min(model.failures, len(PAUSES)) - 1]
+    if model.failures >= TRIES:
+        orders += requests.refuse_waiting(state, model, 500, fact.error, f"loading failed {model.failures} times")
+    return orders
+
+
+def unloaded(state: CoreState, fact: Unloaded) -> list[Order]:
+    """An unload of ours is seen done."""
+    model = state.models[fact.model]
+    if model.state != "leaving":
+        return []
+    move(state, model, "absent", fact.at)
+    model.unload_learned = _mean(model.unload_learned, fact.took)
+    sizes.refresh(state, model)
+    transition.gone(state, fact.model)
+    return []
+
+
+def unload_failed(state: CoreState, fact: UnloadFailed) -> list[Order]:
+    """It is still there: it serves again, and the plan is made anew."""
+    model = state.models[fact.model]
+    if model.state != "leaving":
+        return []
+    move(state, model, "ready", fact.at)
+    model.last_error = fact.error
+    return transition.abort(state, f"{model.name} did not leave: {fact.error}")
+
+
+def residents(state: CoreState, fact: Residents) -> list[Order]:
+    """Hold what is believed against what /api/ps says; what we changed after it was asked outweighs it."""
+    orders: list[Order] = []
+    rows = {row.name: row for row in fact.models}
+    for name, row in rows.items():
+        model = state.models.get(name) or _adopted_name(state, name)
+        orders += _seen(state, model, row, fact.asked)
+    for name in list(state.present):
+        model = state.models[name]
+        if name not in rows and model.state in ("ready", "draining") and model.since < fact.asked:
+            orders += _vanished(state, model, fact.at)
+    state.looking = False
+    return orders
+
+
+def listed(state: CoreState, fact: ModelsListed) -> list[Order]:
+    """Learn what is installed; those who wait for what is not there any more are told."""
+    state.listed = fact.models
+    names = {row.name for row in fact.models}
+    for row in fact.models:
+        model = state.models.get(row.name) or _adopted_name(state, row.name)
+        if model.digest and row.digest and model.digest != row.digest:
+            model.measured = model.unaided = 0
+        model.installed = True
+        model.listed_size, model.kv_token, model.trained = row.size, row.kv_token, row.trained
+        model.modelfile_ctx, model.embedding, model.digest = row.num_ctx, row.embedding, row.digest
+        sizes.refresh(state, model)
+        model.wrong_context = model.state == "ready" and sizes.is_wrong(state, model)
+    orders: list[Order] = []
+    for model in state.models.values():
+        if model.name not in names:
+            model.installed = False
+            if model.state == "absent":
+                for request in [*model.requests(), *model.preloads.values()]:
+                    message = requests.not_found(request.dialect, request.alias or request.model)
+                    orders.append(requests.refuse(state, request, 404, message, "not installed"))
+    return orders
+
+
+def memory_seen(state: CoreState, fact: MemorySeen) -> list[Order]:
+    """The budget in force."""
+    state.budget = fact.budget
+    state.budget_source = fact.source
+    state.orphans = fact.orphans
+    state.device = fact.device
+    for model in state.models.values():
+        sizes.refresh(state, model)
+    return []
+
+
+def _seen(state: CoreState, model: ModelState, row: Row, asked: float) -> list[Order]:
+    if model.state == "absent" and model.away_since <= asked:
+        move(state, model, "ready", state.at)
+        model.last_used = state.at
+        model.loaded_at = state.at
+        _measure(state, model, row.size, row.context)
+        model.load_because = "adopted"
+        return [Record(model.name, "adopted", "seen resident without an order of ours")]
+    if model.state in ("ready", "draining") and model.since < asked:
+        other = model.context != row.context and bool(model.context)
+        _measure(state, model, row.size, row.context)
+        if other:
+            return [Record(model.name, "reloaded", f"somebody loaded it with {row.context} tokens of context")]
+    return []
+
+
+def _vanished(state: CoreState, model: ModelState, at: float) -> list[Order]:
+    """It left without an order of ours: Ollama restarted, its runner died, or somebody else unloaded it."""
+    move(state, model, "absent", at)
+    model.left_because = "vanished: /api/ps does not list it"
+    transition.gone(state, model.name)
+    return [Record(model.name, "vanished", "/api/ps does not list it")]
+
+
+def _measure(state: CoreState, model: ModelState, size: int, context: int) -> None:
+    """Book what was measured; a larger measured size counts instead of the declared one, never a smaller."""
+    model.measured = max(model.measured, size)
+    model.context = context
+    sizes.refresh(state, model)
+    model.held = max(model.size, size)
+    wrong = sizes.is_wrong(state, model)
+    if wrong and not model.wrong_context:
+        model.away_since = state.at
+    model.wrong_context = wrong
+
+
+def _adopted_name(state: CoreState, name: str) -> ModelState:
+    model = ModelState(name, parallel=state.config.num_parallel, since=-1.0, away_since=-1.0)
+    state.models[name] = model
+    return model
+
+
+def _mean(old: float | None, new: float) -> float:
+    return new if old is None else old + requests.NEW_SHARE * (new - old)

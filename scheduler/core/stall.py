@@ -1,0 +1,68 @@
+"""Stalled or working: when a runner that serves us is believed wedged, and how it is healed (by a transition).
+
+Ollama can keep a slot for good after a cancelled stream, with every ping green (ollama#17131); unloading heals it.
+Where the engine can be asked, only an idle engine with a request outstanding is a wedge; a busy one never is.
+"""
+
+from policies.verdict import Change
+from scheduler.core import transition
+from scheduler.core.messages import EngineSeen, Order, Recall, Record
+from scheduler.core.state import CoreState, ModelState
+
+IDLE_SECONDS = 5.0  # an engine idle this long under an outstanding request is wedged
+SLOWEST = 5.0  # times the slowest first byte known
+SHORTEST = 1.0  # seconds: below this a first byte is noise
+
+
+def engine_seen(state: CoreState, fact: EngineSeen) -> list[Order]:
+    """Judge one look at the runner; orders the recall of what it holds if it is stalled."""
+    model = state.models.get(fact.model)
+    if model is None or model.state not in ("ready", "draining") or model.stalled or not model.running:
+        return []
+    if fact.busy:
+        model.idle_engine_since = None
+        return []
+    if fact.busy is None:
+        limit = silence_limit(state, model, fact.outstanding)
+        if fact.silent < limit:
+            return []
+        return _heal(state, model, f"no byte for {fact.silent:.0f} s (limit {limit:.0f} s)")
+    if model.idle_engine_since is None or fact.silent < fact.at - model.idle_engine_since:
+        model.idle_engine_since = fact.at  # the first idle look, or a byte has come since
+        return []
+    idle = fact.at - model.idle_engine_since
+    if idle < IDLE_SECONDS:
+        return []
+    return _heal(state, model, f"{model.running} outstanding, engine idle for {idle:.0f} s")
+
+
+def silence_limit(state: CoreState, model: ModelState, body_bytes: int) -> float:
+    """Seconds without a byte after which a runner that cannot be asked is believed stalled."""
+    expected = (model.first_byte_per_byte or 0.0) * body_bytes
+    config = state.config
+    least = config.stall_after_cut if model.last_cut is not None else config.stall_silence
+    return max(least, SLOWEST * expected)
+
+
+def repair(state: CoreState) -> list[Order]:
+    """Begin the transition that heals a stalled runner, once nothing else is under way and it holds nobody."""
+    if state.transition is not None:
+        return []
+    for name in list(state.present):
+        model = state.models[name]
+        if model.stalled and model.state == "ready" and not model.running:
+            state.healed += 1
+            again = (name,) if model.waiting or model.wishes else ()
+            return transition.begin(state, Change((name,), again, f"stalled: {model.last_error}", cause="repair"))
+    return []
+
+
+def _heal(state: CoreState, model: ModelState, because: str) -> list[Order]:
+    model.stalled = True
+    model.away_since = state.at
+    model.last_error = because
+    orders: list[Order] = [Record(model.name, "stalled", because)]
+    for request_id in model.running_ids:
+        state.requests[request_id].place = "recalled"
+        orders.append(Recall(request_id, f"stalled: {because}"))
+    return orders

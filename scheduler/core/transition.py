@@ -1,0 +1,138 @@
+"""The one change of residency under way: drain, unload, seen gone, load, seen there; or called off while it can be."""
+
+from policies import fit
+from policies.verdict import Change
+from scheduler.core import sizes
+from scheduler.core.lifecycle import IllegalMove, move
+from scheduler.core.messages import AnswerProbe, Load, Order, Record, Unload
+from scheduler.core.state import CoreState, ModelState, TransitionState
+from scheduler.core.view import WorldView
+
+
+def begin(state: CoreState, change: Change) -> list[Order]:
+    """Book `change` at the moment it is decided. Raises IllegalMove where the law forbids it."""
+    if state.transition is not None:
+        raise IllegalMove("a transition is under way already")
+    for name in change.leave:
+        if state.models[name].state != "ready":
+            raise IllegalMove(f"{name} cannot leave: it is {state.models[name].state}")
+    for name in change.load:
+        if state.models[name].state != "absent" and name not in change.leave:
+            raise IllegalMove(f"{name} cannot be loaded: it is {state.models[name].state}")
+    orders: list[Order] = []
+    for name in change.leave:
+        model = state.models[name]
+        move(state, model, "draining", state.at)
+        model.left_because = change.because
+        orders += _free_of_probes(state, model, change.because)
+    state.transition = TransitionState(
+        list(change.leave),
+        list(change.load),
+        change.because,
+        change.cause,
+        change.forced,
+        state.at,
+        planned=change.load,
+        left=change.leave,
+    )
+    return orders
+
+
+def advance(state: CoreState, world: WorldView) -> list[Order]:
+    """Take the next steps that are due; an empty list if the transition waits for a fact or there is none."""
+    transition = state.transition
+    if transition is None or not world.healthy:
+        return []
+    if transition.cause == "demand" and not _wanted(state, transition):
+        return _call_off(state, transition, "nobody waits for it any more")
+    orders = _unload_drained(state, transition)
+    if transition.leave or orders:
+        return orders
+    transition.stage = "loading"
+    if not transition.load:
+        state.transition = None
+        return []
+    return _load_next(state, world, transition)
+
+
+def abort(state: CoreState, because: str) -> list[Order]:
+    """Give the transition up where it stands; what was ordered still reports, what only drained stays."""
+    transition = state.transition
+    if transition is None:
+        return []
+    for name in transition.leave:
+        if state.models[name].state == "draining":
+            move(state, state.models[name], "ready", state.at)
+    state.transition = None
+    subject = transition.planned or transition.left
+    return [Record(subject[0] if subject else "", "transition given up", because)]
+
+
+def gone(state: CoreState, name: str) -> None:
+    """Note that `name` has left memory."""
+    if state.transition is not None and name in state.transition.leave:
+        state.transition.leave.remove(name)
+
+
+def come(state: CoreState, name: str) -> None:
+    """Note that `name` is loaded."""
+    if state.transition is not None and name in state.transition.load:
+        state.transition.load.remove(name)
+
+
+def _wanted(state: CoreState, transition: TransitionState) -> bool:
+    models = [state.models[name] for name in transition.planned]
+    return any(m.waiting or m.wishes or any(not state.requests[i].abandoned for i in m.running_ids) for m in models)
+
+
+def _call_off(state: CoreState, transition: TransitionState, because: str) -> list[Order]:
+    """Stop where nothing is in flight: drained models stay, loads not yet ordered are dropped."""
+    for name in list(transition.leave):
+        if state.models[name].state == "draining":
+            move(state, state.models[name], "ready", state.at)
+            state.models[name].left_because = ""
+            transition.leave.remove(name)
+    transition.load = [name for name in transition.load if state.models[name].state == "loading"]
+    if transition.leave or transition.load:
+        return []
+    state.transition = None
+    subject = transition.planned or transition.left
+    return [Record(subject[0], "transition called off", because)]
+
+
+def _unload_drained(state: CoreState, transition: TransitionState) -> list[Order]:
+    orders: list[Order] = []
+    for name in transition.leave:
+        model = state.models[name]
+        if model.state == "draining" and not model.running:
+            move(state, model, "leaving", state.at)
+            orders.append(Unload(name, transition.because))
+            transition.stage = "unloading"
+            if transition.first_order is None:
+                transition.first_order = state.at
+    return orders
+
+
+def _load_next(state: CoreState, world: WorldView, transition: TransitionState) -> list[Order]:
+    model = state.models[transition.load[0]]
+    if model.state != "absent":
+        if model.state != "loading":
+            transition.load.pop(0)
+            return _load_next(state, world, transition) if transition.load else []
+        return []
+    held = sizes.promised(state) - state.orphans
+    if not fit.admits(world, model, held, len(state.present)):
+        model.not_before = state.at + 1.0  # what changed underneath is looked at again before another plan
+        return abort(state, f"{model.name} does not fit any more")
+    move(state, model, "loading", state.at)
+    model.held = model.size
+    model.load_because = transition.because
+    if transition.first_order is None:
+        transition.first_order = state.at
+    return [Load(model.name, transition.because)]
+
+
+def _free_of_probes(state: CoreState, model: ModelState, because: str) -> list[Order]:
+    """A probe gives its slot back when a drain begins (P5)."""
+    probes = [i for i in model.running_ids if state.requests[i].kind == "probe" and not state.requests[i].abandoned]
+    return [AnswerProbe(i, f"{model.name} is to leave: {because}") for i in probes]

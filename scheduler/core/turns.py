@@ -1,0 +1,48 @@
+"""Which waiting request of a model runs next: promise 4's law, and the queues it reads.
+
+Only an earlier request, or one of a higher class while the lower has not waited its patience, runs before another.
+"""
+
+from collections.abc import Mapping
+
+from scheduler.core.state import CoreState, ModelState, Request
+
+
+def first(model: ModelState, at: float, patience: Mapping[str, float]) -> Request | None:
+    """The request of `model` to run next at `at`; None if none waits."""
+    heads = list(model.heads())
+    if len(heads) <= 1:
+        return heads[0] if heads else None
+    while True:
+        candidate = heads[0]  # highest class first
+        overdue = [h for h in heads if h.seq < candidate.seq and at - h.arrived >= patience[h.cls]]
+        if not overdue:
+            return candidate
+        bound = min(h.seq for h in overdue)
+        heads = [h for h in heads if h.seq <= bound]
+
+
+def enqueue(state: CoreState, model: ModelState, request: Request) -> None:
+    """Put `request` into its queue, at its place by arrival."""
+    queue = model.preloads if request.kind == "preload" else model.queues[request.cls]
+    behind = [other for other in queue.values() if other.seq > request.seq]
+    for other in behind:
+        del queue[other.id]
+    queue[request.id] = request
+    for other in behind:
+        queue[other.id] = other
+    request.place = "waiting"
+    state.demanded.setdefault(model.name)
+
+
+def dequeue(state: CoreState, model: ModelState, request: Request) -> None:
+    """Take `request` out of its queue."""
+    queue = model.preloads if request.kind == "preload" else model.queues[request.cls]
+    del queue[request.id]
+    if not model.waiting and not model.wishes:
+        state.demanded.pop(model.name, None)
+
+
+def waiting_count(state: CoreState) -> int:
+    """How many requests and preloads wait, all models together."""
+    return sum(state.models[name].waiting + state.models[name].wishes for name in state.demanded)

@@ -1,0 +1,119 @@
+"""The world as a policy sees it: a read-only face over the core's state, with nothing copied."""
+
+from collections.abc import Mapping, Sequence
+
+from policies.world import Model
+from scheduler.core import sizes, turns
+from scheduler.core.config import Config, PhaseConfig
+from scheduler.core.state import CoreState, ModelState, Request, TransitionState
+
+
+class Sets:
+    """The residency sets of one configuration under one phase."""
+
+    def __init__(self, config: Config, phase: str) -> None:
+        phases: dict[str, PhaseConfig] = {p.name: p for p in config.phases}
+        self.phase = phases.get(phase) or PhaseConfig(phase, tuple(name for name, _ in config.sets))
+        named = dict(config.sets)
+        self.every: Mapping[str, tuple[str, ...]] = named
+        self.allowed: Mapping[str, tuple[str, ...]] = {n: named[n] for n in self.phase.sets if n in named}
+        self.home: tuple[str, ...] = named.get(self.phase.home, ())
+        self._in_any = {model for members in named.values() for model in members}
+        self._of: dict[str, tuple[tuple[str, ...], ...]] = {}
+
+    def of(self, model: str) -> tuple[tuple[str, ...], ...]:
+        """The allowed sets that hold `model`; a model in no set is a set of its own; () if the phase excludes it."""
+        known = self._of.get(model)
+        if known is None:
+            found = tuple(members for members in self.allowed.values() if model in members)
+            known = found if found or model in self._in_any else ((model,),)
+            self._of[model] = known
+        return known
+
+    def names_of(self, model: str) -> tuple[str, ...]:
+        """The names of all sets, allowed now or not, that hold `model`."""
+        return tuple(name for name, members in self.every.items() if model in members)
+
+
+class WorldView:
+    """`policies.world.World` over a CoreState."""
+
+    def __init__(self, state: CoreState, sets: Sets) -> None:
+        self._state = state
+        self._sets = sets
+        self.patience: Mapping[str, float] = dict(state.config.patience)
+
+    @property
+    def at(self) -> float:
+        return self._state.at
+
+    @property
+    def healthy(self) -> bool:
+        state = self._state
+        return state.ollama == "up" and not state.looking and state.budget is not None
+
+    @property
+    def budget(self) -> int:
+        return self._state.budget or 0
+
+    @property
+    def promised(self) -> int:
+        return sizes.promised(self._state)
+
+    @property
+    def orphans(self) -> int:
+        return self._state.orphans
+
+    @property
+    def device(self) -> int:
+        return sizes.device(self._state)
+
+    @property
+    def max_loaded(self) -> int:
+        return self._state.config.max_loaded
+
+    @property
+    def models(self) -> Mapping[str, ModelState]:
+        return self._state.models
+
+    @property
+    def present(self) -> Sequence[ModelState]:
+        models = self._state.models
+        return [models[name] for name in self._state.present]
+
+    @property
+    def demanded(self) -> Sequence[ModelState]:
+        models = self._state.models
+        return [models[name] for name in self._state.demanded]
+
+    @property
+    def transition(self) -> TransitionState | None:
+        return self._state.transition
+
+    @property
+    def sets(self) -> Mapping[str, tuple[str, ...]]:
+        return self._sets.allowed
+
+    @property
+    def home(self) -> tuple[str, ...]:
+        return self._sets.home
+
+    @property
+    def home_due(self) -> bool:
+        return self._state.home_due
+
+    @property
+    def settle(self) -> float:
+        return self._sets.phase.settle
+
+    @property
+    def quiet_since(self) -> float:
+        return self._state.quiet_since
+
+    def first(self, model: Model) -> Request | None:
+        """The waiting request of `model` to run next."""
+        return turns.first(self._state.models[model.name], self._state.at, self.patience)
+
+    def sets_of(self, model: str) -> Sequence[tuple[str, ...]]:
+        """The allowed sets that hold `model`, with members nobody knows left out."""
+        return self._sets.of(model)
