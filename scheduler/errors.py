@@ -1,0 +1,29 @@
+"""What can go wrong with a request and by whose fault: raise one of these, the listener makes its dialect's error of it."""
+
+
+class Failure(Exception):
+    """A request that ends in an error. Raise one of the three below, catch this one.
+
+    `status` is the HTTP status, `message` what the client reads, `retry_after` seconds for `Retry-After` (None: none).
+    """
+
+    def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.retry_after = retry_after
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.status}, {self.message!r}, retry_after={self.retry_after!r})"
+
+
+class BadRequest(Failure):
+    """The client's fault: what it sent cannot be understood, or names what does not exist."""
+
+
+class Refused(Failure):
+    """Our decision: the request is sound, and still we do not serve it (now)."""
+
+
+class UpstreamFailed(Failure):
+    """Ollama's fault: it did not answer, or broke off."""
