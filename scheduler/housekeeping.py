@@ -1,0 +1,32 @@
+"""Timed chores on APScheduler: each looks at something and posts a fact, or has a part put its own house in order."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+Chore = Callable[[], Awaitable[None] | None]
+
+
+class Housekeeping:
+    """Chores by name, each every so many seconds, never twice at once."""
+
+    def __init__(self) -> None:
+        logging.getLogger("apscheduler").setLevel(logging.WARNING)
+        self._scheduler = AsyncIOScheduler(timezone=UTC)
+
+    def every(self, seconds: float, name: str, chore: Chore) -> None:
+        """Do `chore` every `seconds` seconds from now on; a late one is done once, not once per missed time."""
+        trigger = IntervalTrigger(seconds=max(seconds, 0.001), timezone=UTC)
+        self._scheduler.add_job(chore, trigger, id=name, coalesce=True, max_instances=1, misfire_grace_time=None)
+
+    def start(self) -> None:
+        """Begin."""
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Stop; a chore under way is not waited for."""
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)

@@ -1,0 +1,292 @@
+"""Loads and unloads models and reads what is resident, by the official Ollama client; each order ends in one fact.
+
+A load is a request of our own that no client can cancel. A load is believed when /api/ps shows the model, an unload
+when it no longer does. `/api/ps` can block behind Ollama's own locks, so every reading has a limit and a timeout means
+"unknown", never "empty".
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import httpx
+import ollama
+
+from scheduler.core import messages as m
+from scheduler.core.state import CoreState
+from scheduler.names import normal_name
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+Away = (ConnectionError, httpx.TransportError)  # Ollama cannot be spoken to
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long each reading may take and how often it is repeated, in seconds."""
+
+    reading: float = 10.0  # one /api/ps, /api/tags, /api/show or /api/version
+    poll: float = 0.05  # first pause between two looks at /api/ps; doubled up to `poll_longest`
+    poll_longest: float = 1.0
+    seen: float = 30.0  # until a load that Ollama called done is seen in /api/ps
+    unload: float = 600.0  # until an unload is seen; others may still be using the model
+    unload_again: float = 10.0  # the unload is repeated this often: a stranger's request can undo it
+    back: float = 1.0  # between two knocks at an Ollama that is away
+
+
+class Residency:
+    """Carries out the core's residency orders."""
+
+    def __init__(
+        self,
+        url: str,
+        tasks: asyncio.TaskGroup,
+        post: Callable[[m.Fact], None],
+        now: Callable[[], float],
+        state: Callable[[], CoreState],
+        patience: Patience | None = None,
+    ) -> None:
+        self._client = ollama.AsyncClient(host=url, timeout=None, trust_env=False)
+        self._url = url
+        self._tasks = tasks
+        self._post = post
+        self._now = now
+        self._state = state
+        self.patience = patience or Patience()
+        self._loads: dict[str, asyncio.Task[None]] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._knocking: asyncio.Task[None] | None = None
+        self._shown: dict[str, m.Listed] = {}  # by digest: what /api/show told
+        self.blobs: dict[str, str] = {}  # by model: the file its runner is started with
+        self.listed_at: float | None = None
+        self._listing: asyncio.Task[None] | None = None
+
+    def take(self, order: m.Load | m.AbandonLoad | m.Unload | m.Look) -> None:
+        """Begin to carry out `order`."""
+        match order:
+            case m.Load():
+                self._loads[order.model] = self._tasks.create_task(self._load(order.model))
+            case m.AbandonLoad():
+                task = self._loads.get(order.model)
+                if task is not None:
+                    task.cancel(order.because)
+            case m.Unload():
+                self._tasks.create_task(self._unload(order.model))
+            case m.Look():
+                self.look()
+
+    def look(self) -> None:
+        """Read /api/ps soon, unless that is under way already; comes back as `Residents` or `OllamaDown`."""
+        if self._looking is None or self._looking.done():
+            self._looking = self._tasks.create_task(self._look())
+
+    async def listing(self) -> None:
+        """Read what is installed; a reading under way is shared. Comes back as `ModelsListed`."""
+        if self._listing is None or self._listing.done():
+            self._listing = self._tasks.create_task(self._list())
+        await asyncio.shield(self._listing)
+
+    def start(self) -> None:
+        """Knock at Ollama until it answers."""
+        self._knock()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()  # type: ignore[no-untyped-call]
+
+    async def _look(self) -> None:
+        asked = self._now()
+        try:
+            rows = await self._limited(self._client.ps())
+        except (TimeoutError, ollama.ResponseError) as error:
+            log.warning("ollama did not tell what is resident: %s", error or f"{self.patience.reading:.0f} s passed")
+            await asyncio.sleep(self.patience.back)
+            self._looking = self._tasks.create_task(self._look())
+        except Away as error:
+            self._away(error)
+        else:
+            self._post(m.Residents(self._now(), asked, tuple(_resident(row) for row in rows.models)))
+
+    async def _list(self) -> None:
+        try:
+            tags = await self._limited(self._client.list())
+            rows = [await self._known(row) for row in tags.models]
+        except (TimeoutError, ollama.ResponseError) as error:
+            log.warning("ollama did not list its models: %s", error or f"{self.patience.reading:.0f} s passed")
+        except Away as error:
+            self._away(error)
+        else:
+            self.listed_at = self._now()
+            self._post(m.ModelsListed(self._now(), tuple(rows)))
+
+    async def _known(self, row: ollama.ListResponse.Model) -> m.Listed:
+        """A row of /api/tags with what /api/show adds; shown once per digest, since that never changes."""
+        name, size, digest = normal_name(row.model or ""), int(row.size or 0), row.digest or ""
+        shown = self._shown.get(digest)
+        if shown is None:
+            try:
+                show = await self._limited(self._client.show(row.model or ""))
+                shown = _shown(show)
+                self.blobs[name] = _blob(show.modelfile or "")
+            except ollama.ResponseError as error:
+                log.warning("ollama cannot show %s: %s", name, error)
+                shown = m.Listed(name, size)
+            self._shown[digest] = shown
+        remote = bool(getattr(row, "remote_model", None))
+        return m.Listed(
+            name, size, shown.kv_token, shown.trained, shown.num_ctx, digest, shown.embedding, remote or shown.remote
+        )
+
+    async def _load(self, model: str) -> None:
+        began = self._now()
+        error = "the load was abandoned"
+        try:
+            await self._ask_to_load(model)
+            row = await self._seen(model)
+            if row is not None:
+                took = self._now() - began
+                self._post(m.Loaded(self._now(), model, row.size, row.context, took))
+                return
+            error = "ollama called the load done, but /api/ps does not list the model"
+        except asyncio.CancelledError as cancelled:
+            if not cancelled.args:  # the daemon is ending: nobody is left to tell
+                raise
+            error = str(cancelled.args[0])
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+        except ollama.ResponseError as refused:
+            error = refused.error
+        except Away as away:
+            error = f"ollama went away: {away}"
+            self._away(away)
+        finally:
+            self._loads.pop(model, None)
+        self._post(m.LoadFailed(self._now(), model, error, self._now() - began))
+        self.look()
+
+    async def _ask_to_load(self, model: str) -> None:
+        """Load with the context Ollama chooses unaided, kept for ever: only we say when it leaves."""
+        known = self._state().models.get(model)
+        if known is not None and known.embedding:
+            await self._client.embed(model=model, input=[], keep_alive=-1)
+        else:
+            await self._client.generate(model=model, keep_alive=-1)
+
+    async def _seen(self, model: str) -> m.Resident | None:
+        """The model's row once /api/ps shows it; None if that takes too long."""
+        async for rows in self._watch(self.patience.seen):
+            for row in rows:
+                if row.name == model:
+                    return row
+        return None
+
+    async def _unload(self, model: str) -> None:
+        began = asked = self._now()
+        try:
+            await self._limited(self._client.generate(model=model, keep_alive=0))
+            async for rows in self._watch(self.patience.unload):
+                if all(row.name != model for row in rows):
+                    self._post(m.Unloaded(self._now(), model, self._now() - began))
+                    return
+                if self._now() - asked > self.patience.unload_again:
+                    asked = self._now()
+                    await self._limited(self._client.generate(model=model, keep_alive=0))
+            error = f"still listed by /api/ps after {self.patience.unload:.0f} s"
+        except TimeoutError:
+            error = "ollama did not answer in time"
+        except ollama.ResponseError as refused:
+            error = refused.error
+        except Away as away:
+            error = f"ollama went away: {away}"
+            self._away(away)
+        self._post(m.UnloadFailed(self._now(), model, error))
+        self.look()
+
+    async def _watch(self, limit: float) -> AsyncIterator[list[m.Resident]]:
+        """/api/ps again and again for `limit` seconds."""
+        until, pause = self._now() + limit, self.patience.poll
+        while self._now() < until:
+            try:
+                rows = await self._limited(self._client.ps())
+            except TimeoutError:
+                continue  # unknown: neither there nor gone
+            yield [_resident(row) for row in rows.models]
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, self.patience.poll_longest)
+
+    def _away(self, error: Exception) -> None:
+        """Ollama cannot be spoken to: say so and knock until it answers."""
+        self._post(m.OllamaDown(self._now(), _why(error)))
+        self._knock()
+
+    def _knock(self) -> None:
+        if self._knocking is None or self._knocking.done():
+            self._knocking = self._tasks.create_task(self._until_it_answers())
+
+    async def _until_it_answers(self) -> None:
+        async with httpx.AsyncClient(base_url=self._url, trust_env=False, timeout=self.patience.reading) as client:
+            while True:
+                try:
+                    answer = await client.get("/api/version")
+                    answer.raise_for_status()
+                    version = str(answer.json()["version"])
+                except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+                    self._post(m.OllamaDown(self._now(), _why(error)))
+                    await asyncio.sleep(self.patience.back)
+                    continue
+                break
+        stand_in = answer.headers.get("X-Scheduler-Stand-In") == "1"
+        await self.listing()
+        self._post(m.OllamaUp(self._now(), version, stand_in))
+
+    async def _limited(self, reading: Awaitable[T]) -> T:
+        async with asyncio.timeout(self.patience.reading):
+            return await reading
+
+
+def _why(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return "connection refused" if isinstance(error, ConnectionError) or "connect" in text.lower() else text
+
+
+def _resident(row: ollama.ProcessResponse.Model) -> m.Resident:
+    name = normal_name(row.model or row.name or "")
+    return m.Resident(name, int(row.size or 0), row.context_length or 0, int(row.size_vram or 0), row.digest or "")
+
+
+def _blob(modelfile: str) -> str:
+    """The file named by the FROM line; "" where it names a model."""
+    for line in modelfile.splitlines():
+        if line.startswith("FROM ") and "/" in line:
+            return line.removeprefix("FROM ").strip()
+    return ""
+
+
+def _shown(show: ollama.ShowResponse) -> m.Listed:
+    """What /api/show tells: f16 KV bytes of one token as Ollama predicts them (llm/llama_server.go), trained context,
+    the Modelfile's num_ctx."""
+    info = dict(show.modelinfo or {})
+    arch = str(info.get("general.architecture", ""))
+
+    def number(key: str) -> int:
+        value = info.get(f"{arch}.{key}") or 0
+        if isinstance(value, list):
+            value = min((v for v in value if v), default=0)
+        return int(value)
+
+    heads, kv_heads = number("attention.head_count"), number("attention.head_count_kv")
+    width = number("embedding_length") // heads if heads else 0
+    kv_token = 2 * number("block_count") * max(1, kv_heads) * width * 2
+    num_ctx = 0
+    for line in (show.parameters or "").splitlines():
+        words = line.split()
+        if len(words) == 2 and words[0] == "num_ctx" and words[1].isdecimal():
+            num_ctx = int(words[1])
+    capabilities = set(show.capabilities or ())
+    embedding = "embedding" in capabilities and "completion" not in capabilities
+    remote = bool(getattr(show, "remote_model", None))
+    return m.Listed("", 0, kv_token, number("context_length"), num_ctx, "", embedding, remote)
