@@ -21,12 +21,18 @@ BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 @dataclass(frozen=True)
 class Key:
-    """One key: its path from the top (NAME where the user chooses), what kind of value, and its sentence."""
+    """One key of the file."""
 
     path: tuple[str, ...]
+    """From the top; NAME where the user chooses."""
     kind: str
+    """What kind of value it takes, in words."""
     sentence: str
+    default: object
+    """As it would be written in the file; None where leaving it out means something else than a value."""
     required: bool
+    about: str
+    """The sentence of the table it stands in; empty where the table is only names."""
 
     @property
     def in_environment(self) -> bool:
@@ -53,19 +59,20 @@ def known_keys() -> tuple[Key, ...]:
 
 
 def _walk(section: type[BaseModel], path: tuple[str, ...]) -> Iterator[Key]:
+    defaults = section.model_construct().model_dump(mode="json", by_alias=True)
+    about = section.__doc__ or ""
     for name, field in section.model_fields.items():
         here = (*path, field.alias or name)
-        below = _section(field.annotation)
-        if below is not None:
-            yield from _walk(below, here)
-            continue
+        sentence = " ".join((field.description or "").split())
         item = _item(field)
-        if item is None:
-            yield Key(here, _kind(field.annotation, field.metadata), field.description or "", field.is_required())
-        elif (table := _section(item)) is not None:
-            yield from _walk(table, (*here, NAME))
+        below = _section(item or field.annotation)
+        if below is not None:
+            yield from _walk(below, here if item is None else (*here, NAME))
+        elif item is not None:
+            yield Key((*here, NAME), _kind(item, ()), sentence, None, False, "")
         else:
-            yield Key((*here, NAME), _kind(item, ()), field.description or "", False)
+            kind = _kind(field.annotation, field.metadata)
+            yield Key(here, kind, sentence, defaults.get(here[-1]), field.is_required(), about)
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:

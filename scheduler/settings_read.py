@@ -122,7 +122,12 @@ def settings_of(given: Mapping[str, Any]) -> Settings:
 
 def documented() -> dict[str, Any]:
     """The content of default.toml: what holds without a file."""
-    return tomllib.loads(files("scheduler").joinpath("default.toml").read_text("utf-8"))
+    return tomllib.loads(documented_text())
+
+
+def documented_text() -> str:
+    """default.toml as it stands, comments and all."""
+    return files("scheduler").joinpath("default.toml").read_text("utf-8")
 
 
 def complete(given: Mapping[str, Any]) -> dict[str, Any]:
