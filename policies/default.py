@@ -5,11 +5,11 @@ within 2 % of the best online policy at loads up to 0.8; what it lacks is a boun
 its class's patience (never less than `floor`) forces the change, with a drain barrier.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from policies.fit import Plan, plan_for
 from policies.verdict import Action, Change, Memo, Serve, Verdict
-from policies.world import Model, World
+from policies.world import Model, Plan, Waiting, World
 
 FLOOR = 2.5  # forced changes take at most 1/FLOOR of the time: floor = FLOOR x S (scheduling study, phi = 0.4)
 SHORTEST_TURN = 5.0  # seconds a forced-in model keeps its place at least
@@ -24,35 +24,52 @@ class Candidate:
     model: Model
     plan: Plan
     due: float | None
-    claim: str
-    weight: float
+    claim: Waiting | None
 
 
 def decide(world: World, memo: Memo) -> Verdict:
     """What to do now."""
     if not world.healthy:
         return Verdict((), memo, because="Ollama is away")
-    serves = _serves(world)
+    demanded = world.demanded
+    serves = _serves(world, demanded)
     if serves:
         return Verdict(serves, memo)
     if world.transition is not None:
         return Verdict((), memo, because="a transition is under way")
-    return _change(world, memo)
+    if not demanded:
+        return _home(world, memo)
+    return _change(world, memo, demanded)
 
 
 def floor(world: World) -> float:
     """Seconds below which no patience forces a change: FLOOR x the sum, over the contended sets, of load, unload and
     mean service (P4)."""
-    return FLOOR * sum(_set_seconds(world, members) for members in contended(world))
+    return FLOOR * _cycle(world)[0]
 
 
-def contended(world: World) -> tuple[tuple[str, ...], ...]:
-    """The sets that somebody waits for or that serve somebody."""
-    wanted = dict.fromkeys(_set_of(world, model) for model in world.demanded)
+def turn(world: World) -> float:
+    """Seconds that a resident with requests waiting keeps its place against a forced change (P4)."""
+    seconds, count = _cycle(world)
+    return max(SHORTEST_TURN, FLOOR * seconds / (2 * max(1, count)))
+
+
+def _cycle(world: World) -> tuple[float, int]:
+    """Over the contended sets (those somebody waits for, or that serve somebody): the sum of load, unload and mean
+    service seconds, and how many there are."""
+    wanted = {_set_of(world, model): None for model in world.demanded}
     for model in world.present:
-        if model.running and not any(model.name in members for members in wanted):
-            wanted[_set_of(world, model)] = None
-    return tuple(wanted)
+        if model.running:
+            wanted.setdefault(_set_of(world, model))
+    seconds = 0.0
+    for members in wanted:
+        service = 0.0
+        for name in members:
+            model = world.models[name]
+            seconds += model.load_seconds + model.unload_seconds
+            service += model.service_seconds
+        seconds += service / len(members)
+    return seconds, len(wanted)
 
 
 def _set_of(world: World, model: Model) -> tuple[str, ...]:
@@ -60,73 +77,65 @@ def _set_of(world: World, model: Model) -> tuple[str, ...]:
     return next(iter(world.sets_of(model.name)), (model.name,))
 
 
-def turn(world: World) -> float:
-    """Seconds that a resident with requests waiting keeps its place against a forced change (P4)."""
-    sets = contended(world)
-    return max(SHORTEST_TURN, FLOOR * sum(_set_seconds(world, members) for members in sets) / (2 * max(1, len(sets))))
-
-
-def _set_seconds(world: World, members: tuple[str, ...]) -> float:
-    models = [world.models[name] for name in members]
-    service = sum(model.service_seconds for model in models) / len(models)
-    return service + sum(model.load_seconds + model.unload_seconds for model in models)
-
-
-def _serves(world: World) -> tuple[Action, ...]:
+def _serves(world: World, demanded: Sequence[Model]) -> tuple[Action, ...]:
     return tuple(
         Serve(head.id, "its model is resident")
-        for model in world.demanded
+        for model in demanded
         if model.usable and model.running < model.parallel and (head := world.first(model)) is not None
     )
 
 
-def _change(world: World, memo: Memo) -> Verdict:
+def _change(world: World, memo: Memo, demanded: Sequence[Model]) -> Verdict:
     """Which change of residency is worth it now, if any; overdue claims first, then what fits, then what is drained."""
-    candidates = _candidates(world)
-    wakes = [model.not_before for model in world.demanded if model.not_before > world.at]
-    wakes += [c.due for c in candidates if c.due is not None and c.due > world.at]
-    overdue = [c for c in candidates if c.due is not None and c.due <= world.at]
+    candidates = _candidates(world, demanded)
+    at = world.at
+    wakes = [model.not_before for model in demanded if model.not_before > at]
+    wakes += [c.due for c in candidates if c.due is not None and c.due > at]
+    overdue = [(c.due, c.model.name, c) for c in candidates if c.due is not None and c.due <= at]
     if overdue:
-        return _force(world, memo, min(overdue, key=lambda c: (c.due, c.model.name)), wakes)
-    best: tuple[bool, float, str] | None = None
-    chosen: Candidate | None = None
+        return _force(world, memo, min(overdue, key=lambda o: o[:2])[2], wakes)
+    ready = []
     for candidate in candidates:
-        ready_at = _drained_at(world, candidate.plan)
-        if ready_at is None:
-            continue
-        if ready_at > world.at:
-            wakes.append(ready_at)
-            continue
-        key = (not candidate.plan.leave, candidate.weight, candidate.model.name)
-        if best is None or key > best:
-            best, chosen = key, candidate
-    if chosen is not None:
+        drained_at = _drained_at(world, candidate.plan)
+        if drained_at is not None and drained_at <= at:
+            ready.append(candidate)
+        elif drained_at is not None:
+            wakes.append(drained_at)
+    if ready:
+        chosen = max(ready, key=lambda c: (not c.plan.leave, _weight(world, c.model), c.model.name))
         why = "it fits" if not chosen.plan.leave else f"{_names(chosen.plan.leave)} drained"
-        return Verdict((_as_change(chosen, why),), memo, min(wakes, default=None))
+        return Verdict((_as_change(world, chosen, why),), memo, min(wakes, default=None))
+    because = ""
     if candidates:
-        return Verdict((), memo, min(wakes, default=None), _staying(world, candidates))
-    return _home(world, memo, wakes)
+        first = candidates[0]
+        because = f"{first.model.name} waits until {_names(first.plan.leave)} is drained and nobody waits for it"
+    return Verdict((), memo, min(wakes, default=None), because)
 
 
-def _candidates(world: World) -> list[Candidate]:
+def _candidates(world: World, demanded: Sequence[Model]) -> list[Candidate]:
     found = []
     wait = None
-    for model in world.demanded:
+    for model in demanded:
         if model.usable or model.not_before > world.at or not (model.installed or model.state == "ready"):
             continue
-        plan = plan_for(world, model)
+        plan = world.plan(model)
         if plan is None:
             continue
         if wait is None:
             wait = floor(world)
-        due, claim, weight = None, "preload", WISH_WEIGHT * model.wishes
+        due, claim = None, None
         for head in model.heads():
             when = max(head.arrived, model.away_since) + max(world.patience[head.cls], wait)
             if due is None or when < due:
-                due, claim = when, f"{head.cls} waits {world.at - head.arrived:.0f} s"
-            weight += WEIGHT[head.cls] * (1.0 + world.at - head.arrived)
-        found.append(Candidate(model, plan, due, claim, weight))
+                due, claim = when, head
+        found.append(Candidate(model, plan, due, claim))
     return found
+
+
+def _weight(world: World, model: Model) -> float:
+    """How much waits for `model`, by what one unit of each class's waiting is worth."""
+    waited = sum(WEIGHT[head.cls] * (1.0 + world.at - head.arrived) for head in model.heads())
+    return waited + WISH_WEIGHT * model.wishes
 
 
 def _force(world: World, memo: Memo, first: Candidate, wakes: list[float]) -> Verdict:
@@ -138,7 +147,8 @@ def _force(world: World, memo: Memo, first: Candidate, wakes: list[float]) -> Ve
     if free_at > world.at:
         because = f"{first.model.name} is overdue; {_names(first.plan.leave)} keeps its turn of {keep:.0f} s"
         return Verdict((), memo, min([*wakes, free_at]), because)
-    return Verdict((_as_change(first, "its patience is over", forced=True),), Memo(world.at), min(wakes, default=None))
+    change = _as_change(world, first, "its patience is over", forced=True)
+    return Verdict((change,), Memo(world.at), min(wakes, default=None))
 
 
 def _drained_at(world: World, plan: Plan) -> float | None:
@@ -153,35 +163,30 @@ def _drained_at(world: World, plan: Plan) -> float | None:
     return ready_at
 
 
-def _home(world: World, memo: Memo, wakes: list[float]) -> Verdict:
+def _home(world: World, memo: Memo) -> Verdict:
     """Nobody waits: bring the home set back once everything has been quiet for `settle`."""
+    nothing = Verdict((), memo)
+    if not world.home:
+        return nothing
     missing = [world.models[name] for name in world.home if not world.models[name].usable]
     missing = [m for m in missing if m.installed and m.not_before <= world.at]
-    if not missing or world.demanded or any(model.running for model in world.present):
-        return Verdict((), memo, min(wakes, default=None))
-    if world.quiet_since + world.settle > world.at:
-        return Verdict((), memo, min([*wakes, world.quiet_since + world.settle]))
-    plan = plan_for(world, missing[0])
-    if plan is None or (plan.leave and not world.home_due):
-        return Verdict((), memo, min(wakes, default=None))
+    if not missing or any(model.running for model in world.present):
+        return nothing
+    due = world.quiet_since + world.settle
+    if due > world.at:
+        return Verdict((), memo, due)
+    plan = world.plan(missing[0])
+    if plan is None or not plan.load or (plan.leave and not world.home_due):
+        return nothing
     because = f"home: quiet for {world.settle:.0f} s"
-    return Verdict((Change(plan.leave, plan.load, because, cause="home"),), memo, min(wakes, default=None))
+    return Verdict((Change(plan.leave, plan.load, because, cause="home"),), memo)
 
 
-def _as_change(candidate: Candidate, why: str, forced: bool = False) -> Change:
-    model, plan = candidate.model, candidate.plan
-    wish = f"{model.waiting} waiting for {model.name} ({candidate.claim})"
-    return Change(plan.leave, plan.load, f"{wish}; {why}", forced=forced)
-
-
-def _staying(world: World, candidates: list[Candidate]) -> str:
-    """Why nothing changes although somebody waits, with the numbers that decided."""
-    c = min(candidates, key=lambda c: (c.due is None, c.due or 0.0, c.model.name))
-    models = [world.models[name] for name in c.plan.leave]
-    busy = ", ".join(f"{m.name} has {m.running} of {m.parallel} slots busy, {m.waiting} waiting" for m in models)
-    latest = "" if c.due is None else f"; forced in {c.due - world.at:.0f} s at the latest"
-    return f"{busy or 'nothing must leave'}; {c.model.waiting} waiting for {c.model.name} ({c.claim}){latest}"
+def _as_change(world: World, candidate: Candidate, why: str, forced: bool = False) -> Change:
+    model, plan, claim = candidate.model, candidate.plan, candidate.claim
+    oldest = "preload" if claim is None else f"{claim.cls}, {world.at - claim.arrived:.0f} s"
+    return Change(plan.leave, plan.load, f"{model.waiting} waiting for {model.name} ({oldest}); {why}", forced=forced)
 
 
 def _names(names: tuple[str, ...]) -> str:
-    return " and ".join(names)
+    return " and ".join(names) or "nothing"

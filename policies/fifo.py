@@ -4,7 +4,6 @@ A resident model serves its own arrivals at once; of those whose model is away o
 until what must leave for it has drained. It states no bound of its own: everybody ahead in the line comes first.
 """
 
-from policies.fit import plan_for
 from policies.verdict import Action, Change, Memo, Serve, Verdict
 from policies.world import Model, Waiting, World
 
@@ -32,7 +31,7 @@ def decide(world: World, memo: Memo) -> Verdict:
         because = f"{model.name} was asked for"
     else:
         return Verdict((), memo, wake)
-    plan = plan_for(world, model)
+    plan = world.plan(model)
     if plan is None:
         return Verdict((), memo, wake, f"{model.name} does not fit now")
     return Verdict((Change(plan.leave, plan.load, because),), memo, wake)

@@ -6,17 +6,8 @@ takes it. Our own gate is the budget.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from policies.world import Model, World
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One way to have a model in memory: who leaves, and what is loaded, in order."""
-
-    leave: tuple[str, ...]
-    load: tuple[str, ...]
+from policies.world import Model, Plan, World
 
 
 def admits(world: World, model: Model, held: int, count: int) -> bool:

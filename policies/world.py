@@ -5,12 +5,21 @@ decision does not grow with the number of requests waiting. Memory is bytes, tim
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 State = Literal["absent", "loading", "ready", "draining", "leaving"]
 
 CLASSES = ("interactive", "agent", "helper", "batch")
 """Classes of requests that wait, highest first. A probe never waits, so it is none of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One way to have a model in memory: who leaves, and what is loaded, in order."""
+
+    leave: tuple[str, ...]
+    load: tuple[str, ...]
 
 
 class Waiting(Protocol):
@@ -124,6 +133,11 @@ class World(Protocol):
 
     def first(self, model: Model) -> Waiting | None:
         """The waiting request of `model` that the law of promise 4 lets run next."""
+        ...
+
+    def plan(self, model: Model) -> Plan | None:
+        """How to bring `model` in with its set (`policies.fit.plan_for`), worked out once while nothing it depends on
+        has changed; None if nothing would fit now."""
         ...
 
     def sets_of(self, model: str) -> Sequence[tuple[str, ...]]:

@@ -35,6 +35,7 @@ def move(state: CoreState, model: ModelState, to: State, at: float) -> None:
         state.present.pop(model.name, None)
     else:
         state.present.setdefault(model.name)
+    state.revision += 1
     model.state = to
     model.since = at
     model.abandoned_load = False

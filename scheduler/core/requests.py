@@ -206,6 +206,7 @@ def _probe(state: CoreState, model: ModelState, request: Request) -> list[Order]
 
 
 def _lease(state: CoreState, model: ModelState, request: Request, because: str) -> Order:
+    state.revision += 1
     request.place = "running"
     request.started = state.at
     request.sent += 1
@@ -216,6 +217,7 @@ def _lease(state: CoreState, model: ModelState, request: Request, because: str) 
 
 
 def _free_slot(state: CoreState, model: ModelState, request: Request) -> None:
+    state.revision += 1
     model.running_ids.pop(request.id, None)
     model.idle_engine_since = None
     _note_quiet(state)

@@ -111,6 +111,7 @@ def listed(state: CoreState, fact: ModelsListed) -> list[Order]:
     for model in state.models.values():
         if model.name not in names:
             model.installed = False
+            state.revision += 1
             if model.state == "absent":
                 for request in [*model.requests(), *model.preloads.values()]:
                     message = requests.not_found(request.dialect, request.alias or request.model)

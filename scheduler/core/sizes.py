@@ -13,6 +13,7 @@ LOAD_BYTES_PER_SECOND = 1e9  # until a load was measured: a slow SSD
 
 def refresh(state: CoreState, model: ModelState) -> None:
     """Work out again what is reckoned with for `model`, after anything it depends on has changed."""
+    state.revision += 1
     context = expected_context(state, model)
     cache = model.kv_token * context * state.config.num_parallel
     file = max(model.listed_size, model.declared)

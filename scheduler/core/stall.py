@@ -58,6 +58,7 @@ def repair(state: CoreState) -> list[Order]:
 
 
 def _heal(state: CoreState, model: ModelState, because: str) -> list[Order]:
+    state.revision += 1
     model.stalled = True
     model.away_since = state.at
     model.last_error = because

@@ -81,6 +81,7 @@ class ModelState:
     first_byte_per_byte: float | None = None  # slowest known seconds to the first byte per prompt byte
     # requests
     queues: dict[str, dict[str, Request]] = field(default_factory=lambda: {c: {} for c in CLASSES})
+    waiting: int = 0  # requests in the queues
     preloads: dict[str, Request] = field(default_factory=dict)
     running_ids: dict[str, None] = field(default_factory=dict)
     last_used: float = 0.0
@@ -93,10 +94,6 @@ class ModelState:
     @property
     def running(self) -> int:
         return len(self.running_ids)
-
-    @property
-    def waiting(self) -> int:
-        return sum(map(len, self.queues.values()))
 
     @property
     def wishes(self) -> int:
@@ -140,6 +137,7 @@ class CoreState:
     listed: tuple[Listed, ...] | None = None  # None: never heard
     present: dict[str, None] = field(default_factory=dict)  # models that are not absent
     demanded: dict[str, None] = field(default_factory=dict)  # models somebody waits for
+    revision: int = 0  # grows with every change that a plan depends on; what was derived from an older one is stale
     transition: TransitionState | None = None
     verdict: str = ""  # why nothing changes now, as the policy said it last
     memo: Memo = field(default_factory=Memo)

@@ -25,22 +25,31 @@ def first(model: ModelState, at: float, patience: Mapping[str, float]) -> Reques
 def enqueue(state: CoreState, model: ModelState, request: Request) -> None:
     """Put `request` into its queue, at its place by arrival."""
     queue = model.preloads if request.kind == "preload" else model.queues[request.cls]
-    behind = [other for other in queue.values() if other.seq > request.seq]
+    behind = [other for other in queue.values() if other.seq > request.seq] if request.sent else []
     for other in behind:
         del queue[other.id]
     queue[request.id] = request
     for other in behind:
         queue[other.id] = other
     request.place = "waiting"
-    state.demanded.setdefault(model.name)
+    if request.kind != "preload":
+        model.waiting += 1
+        state.revision += model.waiting == 1
+    if model.name not in state.demanded:
+        state.demanded[model.name] = None
+        state.revision += 1
 
 
 def dequeue(state: CoreState, model: ModelState, request: Request) -> None:
     """Take `request` out of its queue."""
     queue = model.preloads if request.kind == "preload" else model.queues[request.cls]
     del queue[request.id]
+    if request.kind != "preload":
+        model.waiting -= 1
+        state.revision += model.waiting == 0
     if not model.waiting and not model.wishes:
         state.demanded.pop(model.name, None)
+        state.revision += 1
 
 
 def waiting_count(state: CoreState) -> int:

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from policies.world import Model
+from policies import fit
+from policies.world import Model, Plan
 from scheduler.core import sizes, turns
 from scheduler.core.config import Config, PhaseConfig
 from scheduler.core.state import CoreState, ModelState, Request, TransitionState
@@ -42,6 +43,8 @@ class WorldView:
         self._state = state
         self._sets = sets
         self.patience: Mapping[str, float] = dict(state.config.patience)
+        self._plans: dict[str, Plan | None] = {}
+        self._planned_at = -1  # the revision that `_plans` belongs to
 
     @property
     def at(self) -> float:
@@ -113,6 +116,19 @@ class WorldView:
     def first(self, model: Model) -> Request | None:
         """The waiting request of `model` to run next."""
         return turns.first(self._state.models[model.name], self._state.at, self.patience)
+
+    def plan(self, model: Model) -> Plan | None:
+        """How to bring `model` in with its set, or None; worked out once for each revision of the state."""
+        if self._planned_at != self._state.revision:
+            self._plans.clear()
+            self._planned_at = self._state.revision
+        if model.name not in self._plans:
+            plan = fit.plan_for(self, model)
+            models, at = self._state.models, self._state.at
+            if any(models[name].not_before > at for members in self._sets.of(model.name) for name in members):
+                return plan  # a pause that ends by itself: time alone may change it
+            self._plans[model.name] = plan
+        return self._plans[model.name]
 
     def sets_of(self, model: str) -> Sequence[tuple[str, ...]]:
         """The allowed sets that hold `model`, with members nobody knows left out."""
