@@ -1,0 +1,157 @@
+"""`init`: ask a running Ollama what it has and write a configuration with sets that fit this machine."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import httpx
+import ollama
+import psutil
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from scheduler.init_file import Found, configuration, declared, fitting_sets
+from scheduler.names import is_cloud, normal_name
+from scheduler.settings import OllamaSettings
+from scheduler.settings_check import auto_budget
+from scheduler.settings_problems import problems_of, typed
+from scheduler.settings_read import default_path, settings_of
+from scheduler.settings_types import Upstream
+from scheduler.units import UnitError, about_size, parse_size
+
+Sets: TypeAlias = Mapping[str, Sequence[Found]]
+
+NO_MODELS = 1
+REFUSED = 2
+CODES = "Exit codes: 0 written, 1 Ollama did not answer or has no models, 2 refused (the file is there, a bad value)."
+
+_SECONDS = 15.0  # how long one answer of Ollama may take; its first listing waits for its own cache
+_STUB = 10**6  # bytes: a model smaller than this has no weights here, only the address of a remote one
+
+
+def init(
+    ollama_url: Annotated[
+        str, typer.Option("--ollama", metavar="URL", help="Where Ollama is (OLLAMA_HOST is not read).")
+    ] = "http://127.0.0.1:11434",
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where to write; the platform's folder if not given.")
+    ] = None,
+    budget: Annotated[
+        str, typer.Option("--budget", metavar="SIZE", help='Memory for models: "auto" or "38GB".')
+    ] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    json_out: Annotated[bool, typer.Option("--json", help="Print JSON, for a script to read.")] = False,
+) -> None:
+    """Write a configuration from the models Ollama lists: their sizes, and the sets that fit the budget."""
+    path = out or default_path()
+    if path.exists() and not force:
+        raise _end(f"{path} is there already; --force replaces it, --out FILE writes another", REFUSED)
+    url, budget_bytes = _address(ollama_url), _budget(budget)
+    models = _listed(url)
+    if not models:
+        raise _end(f"Ollama at {url} has no models of its own; `ollama pull` one first", NO_MODELS)
+    sets = fitting_sets(models, budget_bytes, OllamaSettings().max_loaded_models)
+    text = configuration(models, sets, url, budget, budget_bytes)
+    settings_of(tomllib.loads(text))  # a file that would not be accepted is never written
+    _write(path, text)
+    if json_out:
+        typer.echo(json.dumps(_answer(path, url, models, sets, budget_bytes), indent=2, ensure_ascii=False))
+    else:
+        typer.echo("\n".join(_lines(path, url, models, sets, budget_bytes)))
+
+
+def _address(text: str) -> str:
+    try:
+        return TypeAdapter(Upstream).validate_python(text)
+    except ValidationError as error:
+        (problem,) = problems_of(error, {})
+        raise _end(f"--ollama: {problem.value} {problem.problem}; {problem.mend}", REFUSED) from None
+
+
+def _budget(text: str) -> int:
+    if text == "auto":
+        return auto_budget(psutil.virtual_memory().total, platform.system() == "Darwin")
+    try:
+        return parse_size(text)
+    except UnitError as error:
+        raise _end(f"--budget: {typed(error.value)} {error.problem}; {error.mend}", REFUSED) from None
+
+
+def _listed(url: str) -> list[Found]:
+    """What Ollama has of its own, in its own order; models in the cloud take no memory here and are left out."""
+    # A proxy from the environment is for the internet, not for an Ollama that the user names.
+    with ollama.Client(host=url, timeout=_SECONDS, trust_env=False) as client:
+        try:
+            listed = client.list().models
+            return [
+                _found(client, model.model, int(model.size))
+                for model in listed
+                if model.model and model.size and model.size > _STUB and not is_cloud(model.model)
+            ]
+        except (ConnectionError, httpx.HTTPError, ollama.ResponseError, ValueError) as error:
+            raise _end(
+                f"no Ollama answers at {url} ({_reason(error)}); start it, or name it with --ollama", NO_MODELS
+            ) from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ollama.ResponseError):
+        return f"status {error.status_code}"
+    if isinstance(error, httpx.TimeoutException):
+        return f"nothing within {_SECONDS:.0f} s"
+    return "no connection" if isinstance(error, ConnectionError | httpx.HTTPError) else "its answer is not Ollama's"
+
+
+def _found(client: ollama.Client, name: str, size: int) -> Found:
+    """A model with its context: what its Modelfile sets, and what its file says it was trained for."""
+    shown = client.show(name)
+    set_to = re.search(r"^num_ctx\s+(\d+)\s*$", shown.parameters or "", re.MULTILINE)
+    trained = (value for key, value in (shown.modelinfo or {}).items() if key.endswith(".context_length"))
+    known = next(trained, None)
+    return Found(normal_name(name), size, int(set_to[1]) if set_to else None, known if isinstance(known, int) else None)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write beside the place and move there, so that nothing is lost when the disk is full."""
+    beside = path.with_name(f"{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise _end(f"{path} cannot be written ({error.strerror}); --out FILE writes another", REFUSED) from None
+
+
+def _lines(path: Path, url: str, models: list[Found], sets: Sets, budget: int) -> Iterator[str]:
+    yield f"Ollama at {url} has {len(models)} model{'s' if len(models) > 1 else ''}; budget {about_size(budget)}"
+    for model in models:
+        context = f"context {model.num_ctx}" if model.num_ctx else "context as Ollama chooses"
+        large = "" if declared(model) <= budget else ", LARGER THAN THE BUDGET, left out"
+        yield f"  {model.name}: {about_size(model.size)}, {context}{large}"
+    for name, members in sets.items():
+        total = about_size(sum(declared(model) for model in members))
+        yield f"set {name}: {total} ({', '.join(model.name for model in members)})"
+    yield f"wrote {path}"
+
+
+def _answer(path: Path, url: str, models: list[Found], sets: Sets, budget: int) -> dict[str, Any]:
+    return {
+        "file": str(path),
+        "ollama": url,
+        "budget": budget,
+        "models": [{**asdict(model), "fits": declared(model) <= budget} for model in models],
+        "sets": {name: [model.name for model in members] for name, members in sets.items()},
+    }
+
+
+def _end(message: str, code: int) -> typer.Exit:
+    """Say why on stderr, and the exit that goes with it."""
+    typer.echo(message, err=True)
+    return typer.Exit(code)

@@ -1,0 +1,132 @@
+"""Write a first configuration as text from the models Ollama lists: those that fit, in the sets that fit."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from scheduler.units import about_size
+
+_ROUND = 10**7  # bytes: sizes are written to 0.01 GB, upwards, so that none is declared smaller than it is
+
+
+@dataclass(frozen=True)
+class Found:
+    """One model as Ollama lists it."""
+
+    name: str
+    size: int
+    """Bytes of its file; in memory it takes at least that."""
+    num_ctx: int | None
+    """Tokens, where its Modelfile says; else Ollama chooses."""
+    trained: int | None
+    """Tokens it was trained for, where the model says."""
+
+
+def fitting_sets(models: Sequence[Found], budget: int, most: int) -> dict[str, tuple[Found, ...]]:
+    """Sets that fit the budget, none inside another, with each model that fits in at least one; named for the largest.
+
+    Greedy: from each model in turn, add the largest others that still fit, up to `most` (what Ollama keeps loaded).
+    """
+    by_size = sorted(
+        (model for model in models if declared(model) <= budget), key=lambda model: (-model.size, model.name)
+    )
+    sets: list[frozenset[Found]] = []
+    for seed in by_size:
+        chosen, left = [seed], budget - declared(seed)
+        for other in by_size:
+            if other is not seed and len(chosen) < most and declared(other) <= left:
+                chosen.append(other)
+                left -= declared(other)
+        if not any(known >= frozenset(chosen) for known in sets):
+            sets = [known for known in sets if not known <= frozenset(chosen)] + [frozenset(chosen)]
+    named: dict[str, tuple[Found, ...]] = {}
+    for each in sets:
+        members = tuple(model for model in by_size if model in each)
+        named[_free_name(members, named)] = members
+    return named
+
+
+def _free_name(members: Sequence[Found], taken: Mapping[str, object]) -> str:
+    """The largest member's name as a set may be called, with a number where that is taken."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", members[0].name.removesuffix(":latest")).strip("-")
+    return next(free for n in count(1) if (free := name if n == 1 else f"{name}-{n}") not in taken)
+
+
+def declared(model: Found) -> int:
+    """The size that is written for a model, in bytes: its file's, rounded up."""
+    return -(-model.size // _ROUND) * _ROUND
+
+
+def configuration(
+    models: Sequence[Found], sets: Mapping[str, Sequence[Found]], ollama: str, budget: str, budget_bytes: int
+) -> str:
+    """The text of a configuration file. `budget` is as written in it, `budget_bytes` what it comes to here."""
+    return "\n".join(
+        [
+            "# Written by `ollama-scheduler init` from what Ollama listed; it is yours to change.",
+            "# What else can be set: docs/settings.md, or `ollama-scheduler config show`.",
+            "",
+            f"ollama = {_quoted(ollama)}",
+            "",
+            "[memory]",
+            f"{f'budget = {_quoted(budget)}':<40}  # {about_size(budget_bytes)} where this was written",
+            "",
+            "[ollama_settings]                         # say here what you run Ollama with; we cannot see it",
+            "num_parallel = 1                          # its OLLAMA_NUM_PARALLEL",
+            "max_loaded_models = 3                     # its OLLAMA_MAX_LOADED_MODELS",
+            "",
+            *_models(models, budget_bytes),
+            "[sets]                                    # what is loaded and kept together",
+            *(f"{name if _bare(name) else _quoted(name)} = {_names(members)}" for name, members in sets.items()),
+            "",
+            "[phases.normal]                           # which sets may be loaded; add phases of your own beside it",
+            f"sets = {json.dumps(list(sets), ensure_ascii=False)}",
+            "",
+            "[aliases]                                 # other names that clients ask for",
+            *_alias_example(models),
+            "",
+        ]
+    )
+
+
+def _models(models: Sequence[Found], budget: int) -> Iterator[str]:
+    if all(declared(model) > budget for model in models):
+        yield "[models]                                  # none fits; without this line the documented ones would hold"
+    for model in sorted(models, key=lambda model: (-model.size, model.name)):
+        out = "" if declared(model) <= budget else "# "
+        if out:
+            yield "# Larger than the whole budget: raise the budget to use it."
+        yield f"{out}[models.{_quoted(model.name)}]"
+        size = f'size = "{declared(model) / 10**9:.2f}GB"'
+        yield f"{out}{size:<40}  # of its file; with context it takes more, and the larger counts"
+        yield f"{out}{_context(model)}"
+        yield ""
+
+
+def _context(model: Found) -> str:
+    if model.num_ctx is not None:
+        return f"{f'num_ctx = {model.num_ctx}':<40}  # from its Modelfile"
+    known = f"trained for {model.trained} tokens; " if model.trained else ""
+    return f"# num_ctx: {known}Ollama chooses, since the Modelfile does not say"
+
+
+def _alias_example(models: Sequence[Found]) -> Iterator[str]:
+    if models:
+        smallest = min(models, key=lambda model: model.size)
+        yield f'# "gpt-4o-mini" = {{ model = {_quoted(smallest.name)}, class = "helper" }}'
+
+
+def _names(members: Sequence[Found]) -> str:
+    return json.dumps([model.name for model in members], ensure_ascii=False)
+
+
+def _bare(name: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9_-]+", name) is not None
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
