@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import psutil
 import typer
 
+from scheduler.memory import auto_budget
 from scheduler.settings import Settings
-from scheduler.settings_check import all_sets, auto_budget, need
+from scheduler.settings_check import all_sets, need
 from scheduler.settings_docs import settings_schema
 from scheduler.settings_keys import dotted
 from scheduler.settings_problems import SettingsError
@@ -101,8 +100,7 @@ def _budget(settings: Settings) -> tuple[int, str]:
     """Bytes and where they are from: the file's, or what "auto" comes to on this machine."""
     if settings.memory.budget != "auto":
         return settings.memory.budget, "memory.budget"
-    darwin = platform.system() == "Darwin"
-    return auto_budget(psutil.virtual_memory().total, darwin), "auto, on this machine"
+    return auto_budget()
 
 
 def _refused(error: SettingsError, json_out: bool) -> typer.Exit:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,14 +12,13 @@ from typing import Annotated, Any, TypeAlias
 
 import httpx
 import ollama
-import psutil
 import typer
 from pydantic import TypeAdapter, ValidationError
 
 from scheduler.init_file import Found, configuration, declared, fitting_sets
+from scheduler.memory import auto_budget
 from scheduler.names import is_cloud, normal_name
 from scheduler.settings import OllamaSettings
-from scheduler.settings_check import auto_budget
 from scheduler.settings_problems import problems_of, typed
 from scheduler.settings_read import default_path, settings_of
 from scheduler.settings_types import Upstream
@@ -77,7 +75,7 @@ def _address(text: str) -> str:
 
 def _budget(text: str) -> int:
     if text == "auto":
-        return auto_budget(psutil.virtual_memory().total, platform.system() == "Darwin")
+        return auto_budget()[0]
     try:
         return parse_size(text)
     except UnitError as error:

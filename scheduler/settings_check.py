@@ -159,8 +159,3 @@ def _same_host(ours: str, theirs: str, own: Collection[str]) -> bool:
     if ours in _ANY:
         return theirs in _HERE | _ANY or theirs.startswith("127.") or theirs in own
     return ours == theirs or (ours in _HERE and theirs in _HERE | _ANY)
-
-
-def auto_budget(total_bytes: int, darwin: bool) -> int:
-    """Bytes that `memory.budget = "auto"` stands for on a machine with so much physical memory (0.75 on a Mac)."""
-    return total_bytes * 3 // 4 if darwin else max(total_bytes - 4 * 10**9, 0)

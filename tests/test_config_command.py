@@ -118,10 +118,10 @@ def test_check_as_json(file: Path) -> None:
 
 def test_check_with_a_budget_known_only_here(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With budget auto a set that does not fit this machine is told, and is no error."""
-    monkeypatch.setattr("scheduler.config_command.auto_budget", lambda total, darwin: 10**10)
+    monkeypatch.setattr("scheduler.config_command.auto_budget", lambda: (10**10, "auto: a test's"))
     file.write_text(GOOD.replace('"38GB"', '"auto"'))
     text = run("check", "--config", file)
-    assert "budget 10.0 GB (auto, on this machine)" in text
+    assert "budget 10.0 GB (auto: a test's)" in text
     assert "  one: 35.0 GB TOO LARGE" in text
 
 

@@ -114,7 +114,7 @@ def test_what_it_writes_is_accepted(listing: Listing, tmp_path: Path) -> None:
 
 def test_auto_is_the_default(listing: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without --budget and --out: budget auto as this machine has it, in the platform's folder."""
-    monkeypatch.setattr("scheduler.init_command.auto_budget", lambda total, darwin: 30 * 10**9)
+    monkeypatch.setattr("scheduler.init_command.auto_budget", lambda: (30 * 10**9, "a test"))
     run("--ollama", listing.url)
     read = read_settings()
     assert read.file is not None
