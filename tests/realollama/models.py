@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 WIDTH_STEP = 64
-LAYERS, HEADS, KV_HEADS = 2, 4, 2
+HEAD_LENGTH = 32  # one layer with one short head: attention is the cost of a long prompt
 TRAINED_CONTEXT = 262_144
 UNKNOWN, BEGIN, END = 0, 1, 2
 
@@ -47,12 +47,14 @@ def write_model(
     writer.add_name(name)
     writer.add_context_length(TRAINED_CONTEXT)
     writer.add_embedding_length(width)
-    writer.add_block_count(LAYERS)
+    writer.add_block_count(1)
     writer.add_feed_forward_length(WIDTH_STEP)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
+    writer.add_head_count(1)
+    writer.add_head_count_kv(1)
+    writer.add_key_length(HEAD_LENGTH)
+    writer.add_value_length(HEAD_LENGTH)
     writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_rope_dimension_count(width // HEADS)
+    writer.add_rope_dimension_count(HEAD_LENGTH)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     if embedding:
         writer.add_pooling_type(gguf.PoolingType.MEAN)
@@ -99,9 +101,7 @@ def _tensors(name: str, words: tuple[str, ...], width: int, endless: bool, embed
         "output_norm.weight": np.ones(width, np.float32),
         "output.weight": following,
     }
-    for layer in range(LAYERS):
-        tensors |= {f"blk.{layer}.{part}": values for part, values in _layer(chance, width).items()}
-    return tensors
+    return tensors | {f"blk.0.{part}": values for part, values in _layer(chance, width).items()}
 
 
 def _layer(chance: np.random.Generator, width: int) -> dict[str, Matrix]:
@@ -110,13 +110,12 @@ def _layer(chance: np.random.Generator, width: int) -> dict[str, Matrix]:
     def random(rows: int, columns: int) -> Matrix:
         return (0.02 * chance.standard_normal((rows, columns))).astype(np.float32)
 
-    narrow = width // HEADS * KV_HEADS
     return {
         "attn_norm.weight": np.ones(width, np.float32),
-        "attn_q.weight": random(width, width),
-        "attn_k.weight": random(narrow, width),
-        "attn_v.weight": random(narrow, width),
-        "attn_output.weight": np.zeros((width, width), np.float32),
+        "attn_q.weight": random(HEAD_LENGTH, width),
+        "attn_k.weight": random(HEAD_LENGTH, width),
+        "attn_v.weight": random(HEAD_LENGTH, width),
+        "attn_output.weight": np.zeros((width, HEAD_LENGTH), np.float32),
         "ffn_norm.weight": np.ones(width, np.float32),
         "ffn_gate.weight": random(WIDTH_STEP, width),
         "ffn_up.weight": random(WIDTH_STEP, width),

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import ClientSession, ClientTimeout, web
+from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 
 from tests.realollama.folder import Blob, Folder
 
@@ -27,11 +27,12 @@ LOOK = 0.02  # seconds between two looks while a request is held
 LONG_PREFILL = 100_000  # tokens of the prompt that `silent_busy` pretends
 
 
-@dataclass
+@dataclass(eq=False)
 class Turn:
     """One request as `/slots` shows it while the relay, not the engine, decides its speed."""
 
     prompt_tokens: int
+    subject: dict[str, str]
     staged: bool = False
     processed: int = 0
     decoded: int = 0
@@ -51,9 +52,13 @@ class Relay:
         """Listen on the port that Ollama chose, from the first moment of the load on."""
         app = web.Application(client_max_size=1 << 30)
         app.router.add_route("*", "/{path:.*}", self._answer)
-        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+        runner = web.AppRunner(
+            app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1, keepalive_timeout=3600
+        )
         await runner.setup()
-        async with ClientSession(timeout=ClientTimeout(total=None), read_bufsize=1 << 20) as self._session:
+        # a connection each: the engine closes kept ones after a while, perhaps just as a request is sent on it
+        fresh = TCPConnector(limit=0, force_close=True)
+        async with ClientSession(connector=fresh, timeout=ClientTimeout(), read_bufsize=1 << 20) as self._session:
             await web.TCPSite(runner, "127.0.0.1", port).start()
             try:
                 yield self
@@ -88,15 +93,18 @@ class Relay:
         return web.json_response(slots)
 
     async def _work(self, request: web.Request, body: bytes) -> web.StreamResponse:
-        turn = Turn(prompt_tokens=prompt_length(body))
+        turn = Turn(prompt_length(body), {"model": self._blob.name, "path": request.path, "request": uuid.uuid4().hex})
         self._turns.append(turn)
-        subject = {"model": self._blob.name, "path": request.path, "request": uuid.uuid4().hex}
-        self._folder.note("journal", event="request", **subject)
+        self._folder.note("journal", event="request", **turn.subject)
         try:
             return await self._faulty(request, body, turn)
         finally:
+            self._end(turn)
+
+    def _end(self, turn: Turn | None) -> None:
+        if turn is not None and turn in self._turns:
             self._turns.remove(turn)
-            self._folder.note("journal", event="ended", **subject)
+            self._folder.note("journal", event="ended", **turn.subject)
 
     async def _faulty(self, request: web.Request, body: bytes, turn: Turn) -> web.StreamResponse:
         model, folder = self._blob.name, self._folder
@@ -158,6 +166,7 @@ class Relay:
                         await upstream.read()
                         await self._wedge()
                     await answer.write(event)
+            self._end(turn)  # before the end is seen: the next thing Ollama does may be to kill this process
             await answer.write_eof()
             return answer
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -109,6 +110,7 @@ class Server:
         if self._process is None:
             return
         self._process.terminate()
+        self._process.send_signal(signal.SIGCONT)  # it may be frozen
         try:
             await until(lambda: not self.running, END_SECONDS, "ollama serve ends on SIGTERM")
         except TimeoutError:

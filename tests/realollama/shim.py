@@ -136,7 +136,7 @@ def start_engine(folder: Folder, blob: Blob, options: argparse.Namespace) -> Any
     wish.endpoint_slots = wish.endpoint_props = True
     wish.use_jinja, wish.chat_template = False, "chatml"
     wish.embedding, wish.ctx_shift = options.embedding, options.context_shift
-    wish.cpuparams.n_threads = 1
+    wish.cpuparams.n_threads, wish.cache_ram_mib = 1, 256
     server = xllamacpp.Server(wish)
     if model != options.model:
         model.unlink()

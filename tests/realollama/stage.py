@@ -79,7 +79,10 @@ class Load:
 
 @dataclass(frozen=True)
 class Served:
-    """One generation or embedding that reached a runner; `ended_at` None while it runs, or if its runner died."""
+    """One generation or embedding that reached a runner.
+
+    `ended_at` None while it runs, or if its runner died first (after a hang-up it may be killed before it wrote it).
+    """
 
     model: str
     path: str
@@ -115,7 +118,7 @@ class RealOllama:
             raise Unavailable(binary)
         home = tmp_path / "real-ollama"
         folder = Folder(home / "stage")
-        folder.prepare(device_mib, await lay_out(binary, list(models), home / "models"))
+        folder.prepare(device_mib, await asyncio.to_thread(lay_out, binary, list(models), home / "models"))
         stage = cls(Server(binary, home, folder, env or {}), folder)
         try:
             await stage._server.start()
@@ -223,6 +226,14 @@ class RealOllama:
     async def kill9(self) -> None:
         """kill -9 of `ollama serve`: its runners stay as orphans and keep their memory."""
         await self._server.kill()
+
+    def freeze(self) -> None:
+        """SIGSTOP: Ollama accepts connections and answers nothing, its runners go on; until `thaw` or the end."""
+        psutil.Process(self.pid).suspend()
+
+    def thaw(self) -> None:
+        """SIGCONT after `freeze`."""
+        psutil.Process(self.pid).resume()
 
     async def restart(self) -> None:
         """End `ollama serve` in order if it runs (its runners go too) and start it again on the same port."""

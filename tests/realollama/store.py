@@ -4,6 +4,7 @@ Ollama's preflight reads the size of the blob on disk and `/api/tags` the size i
 after `/api/create`; nothing may be created *from* such a blob (quantize would copy it in full): use `/api/copy`.
 """
 
+import asyncio
 import hashlib
 import json
 import shutil
@@ -19,7 +20,7 @@ from tests.realollama.folder import MIB, Blob, Folder
 from tests.realollama.models import CHAT_TEMPLATE, TOOLS_TEMPLATE, sentence, write_model
 from tests.realollama.server import Server
 
-FORMAT = 1  # raise it when models.py or this file writes something else for the same wish
+FORMAT = 2  # raise it when models.py or this file writes something else for the same wish
 MODEL_LAYER = "application/vnd.ollama.image.model"
 
 
@@ -62,12 +63,15 @@ class StagedModel:
         return models / "manifests" / "registry.ollama.ai" / (owner if slash else "library") / short / (tag or "latest")
 
 
-async def lay_out(binary: Path, wanted: list[StagedModel], models: Path) -> dict[str, Blob]:
-    """Put the models into the store folder `models`; returns what the shim must know, by blob file name."""
+def lay_out(binary: Path, wanted: list[StagedModel], models: Path) -> dict[str, Blob]:
+    """Put the models into the store folder `models`; returns what the shim must know, by blob file name.
+
+    Waits for other processes that fill the cache: call it in a thread.
+    """
     with cache_lock():
         missing = [model for model in wanted if not (_shelf(model) / "manifest").exists()]
         if missing:
-            await _create(binary, missing)
+            asyncio.run(_create(binary, missing))
     return dict(_stage(model, models) for model in wanted)
 
 
