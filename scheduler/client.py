@@ -1,0 +1,206 @@
+"""The client's end of one request: answers are written here, byte for byte, and a client that takes none is cut.
+
+aiohttp parses the request; the answer is written on the transport itself, because aiohttp would add headers of its
+own (Server, Content-Type) and a copy of every chunk. The transport's own buffer is the bounded buffer of an answer.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from email.utils import formatdate
+from http.client import responses as REASON_PHRASES
+
+from aiohttp import web
+from aiohttp.http import HttpVersion11
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+HOP_BY_HOP = frozenset(
+    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection".split()
+    + b"te trailer transfer-encoding upgrade".split()
+)
+LOOKS = 4  # how often a client is looked at within the silence it is allowed
+ROOM_POLL = 0.02  # seconds between looks at a full buffer
+
+
+def end_to_end(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """The headers that travel on: without those of one connection (RFC 9110 section 7.6.1)."""
+    pairs = list(headers)
+    named = {
+        token.strip().lower() for name, value in pairs if name.lower() == b"connection" for token in value.split(b",")
+    }
+    return [(name, value) for name, value in pairs if (low := name.lower()) not in HOP_BY_HOP and low not in named]
+
+
+class Client:
+    """Where one answer goes. Nothing here blocks or raises: what is written after the client left is dropped.
+
+    `buffer` bytes may wait for a client; one that takes no byte for `silence` seconds is cut off.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_chunked",
+        "_extra",
+        "_head",
+        "_last_taken",
+        "_looking",
+        "_no_body",
+        "_request",
+        "_silence",
+        "_since",
+        "_transport",
+        "_written",
+        "ended",
+        "keep_alive",
+        "sent",
+    )
+
+    def __init__(self, request: web.BaseRequest, *, buffer: int, silence: float, extra: Headers = ()) -> None:
+        self._request = request
+        self._transport = request.transport
+        self._buffer = buffer
+        self._silence = silence
+        self._extra = list(extra)
+        self._head = b""  # not yet written: goes out with the first piece of the body
+        self._chunked = False
+        self._no_body = request.method == "HEAD"
+        self._written = 0
+        self._last_taken = 0
+        self._since = 0.0
+        self._looking: asyncio.TimerHandle | None = None
+        self.keep_alive = request.keep_alive
+        self.sent = False  # a status line is on its way
+        self.ended = False
+
+    @property
+    def gone(self) -> bool:
+        """True when nothing more can reach the client."""
+        return self._transport is None or self._transport.is_closing()
+
+    @property
+    def waiting(self) -> int:
+        """Bytes written that the client has not taken yet."""
+        return self._transport.get_write_buffer_size() if self._transport and not self.gone else 0
+
+    @property
+    def full(self) -> bool:
+        """True when more waits for the client than its buffer may hold."""
+        return self.waiting > self._buffer
+
+    def head(self, status: int, reason: bytes, headers: Headers, length: int | None) -> None:
+        """Begin the answer; the head is written with the first piece of the body, or by `flush`."""
+        lines = [b"HTTP/1.1 %d %b" % (status, reason)]
+        lines += [name + b": " + value for name, value in end_to_end(headers)]
+        lines += [name + b": " + value for name, value in self._extra]
+        modern = self._request.version >= HttpVersion11
+        self._no_body = self._no_body or status in (204, 304)
+        if length is None and not self._no_body:
+            self._chunked = modern
+            self.keep_alive = self.keep_alive and modern
+            if modern:
+                lines.append(b"Transfer-Encoding: chunked")
+        if not self.keep_alive:
+            lines.append(b"Connection: close")
+        elif not modern:
+            lines.append(b"Connection: keep-alive")
+        self._head = b"\r\n".join(lines) + b"\r\n\r\n"
+        self.sent = True
+
+    def flush(self) -> None:
+        """Send the head now if it still waits for a body."""
+        self.write(())
+
+    def write(self, chunks: Iterable[bytes]) -> None:
+        """Send these pieces of the body now, each as a chunk of its own where the answer is chunked."""
+        parts = [self._head] if self._head else []
+        self._head = b""
+        if not self._no_body:
+            for chunk in chunks:
+                parts += (b"%x\r\n" % len(chunk), chunk, b"\r\n") if self._chunked else (chunk,)
+        self._put(parts)
+
+    def end(self) -> None:
+        """The answer is whole."""
+        if not self.ended:
+            self.ended = True
+            self._put([self._head + (b"0\r\n\r\n" if self._chunked else b"")])
+            self._head = b""
+
+    def break_off(self, last_words: bytes = b"") -> None:
+        """End an answer that cannot be whole: an error if one can be said, then the connection, unended."""
+        if self.ended:
+            return
+        self.write([last_words] if last_words and self._chunked else ())
+        self.ended = True
+        self.keep_alive = False
+        if self._transport:
+            self._transport.close()
+
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """Answer in one piece; Date and Content-Length are added."""
+        date = formatdate(usegmt=True).encode()
+        phrase = REASON_PHRASES.get(status, "")
+        more = [*headers, (b"Date", date), (b"Content-Length", b"%d" % len(body))]
+        self.head(status, phrase.encode(), more, len(body))
+        self.write([body] if body else ())
+        self.end()
+
+    def cut(self) -> None:
+        """Drop the connection and whatever it still holds."""
+        self.keep_alive = False
+        if self._transport:
+            self._transport.abort()
+
+    async def room(self) -> None:
+        """Wait until less than the buffer's size is untaken, or the client is gone."""
+        while self.full:  # noqa: ASYNC110 - the transport tells nobody; rare, and short
+            await asyncio.sleep(ROOM_POLL)
+
+    async def taken(self) -> None:
+        """Wait until everything was taken, or the client is gone."""
+        while self.waiting:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(ROOM_POLL)
+
+    def _put(self, parts: list[bytes]) -> None:
+        data = b"".join(parts)
+        if not data or self.gone:
+            return
+        assert self._transport
+        self._transport.write(data)
+        self._written += len(data)
+        if self._looking is None:
+            loop = asyncio.get_running_loop()
+            self._since = loop.time()
+            self._looking = loop.call_later(self._silence / LOOKS, self._look)
+
+    def _look(self) -> None:
+        """Cut a client that has taken nothing of what waits for it; look again while something waits."""
+        self._looking = None
+        if self.gone or (self.ended and not self.waiting):
+            return
+        loop = asyncio.get_running_loop()
+        taken = self._written - self.waiting
+        if taken != self._last_taken or not self.waiting:
+            self._last_taken, self._since = taken, loop.time()
+        elif loop.time() - self._since >= self._silence:
+            self.cut()
+            return
+        self._looking = loop.call_later(self._silence / LOOKS, self._look)
+
+
+class Sent(web.StreamResponse):
+    """What aiohttp is told when an answer was already written: only whether the connection lasts."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__()
+        self._client = client
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._client.keep_alive and not self._client.gone
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Nothing is left to send."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to send."""

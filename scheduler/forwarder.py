@@ -1,0 +1,310 @@
+"""Send requests to Ollama and its bytes to the client; every `Forward` comes back as exactly one `Ended` or `Returned`.
+
+An answer is read in a task of its own, at Ollama's speed: a client that hangs up or is slow never leaves Ollama with an
+answer nobody reads, because that can wedge the model (ollama#17131).
+"""
+
+import asyncio
+import logging
+from types import TracebackType
+from typing import Protocol, Self
+
+from scheduler import answers
+from scheduler.client import Client
+from scheduler.core.messages import AnswerProbe, Ended, Fact, Forward, Outcome, Recall, Returned
+from scheduler.demand import NATIVE
+from scheduler.errors import UpstreamFailed
+from scheduler.exchange import Exchange
+from scheduler.upstream import Broken, Headers, Reply, Upstream
+
+log = logging.getLogger(__name__)
+
+
+class Inbox(Protocol):
+    """What the forwarder needs of the dispatcher."""
+
+    def now(self) -> float: ...
+    def post(self, fact: Fact) -> None: ...
+    def forget(self, request_id: str) -> None: ...
+
+
+class Run:
+    """One sending of one request. `why` says what stopped it: an order, "left" (its client), "closing" (the daemon)."""
+
+    __slots__ = (
+        "_drain",
+        "_loop",
+        "_timer",
+        "began",
+        "context",
+        "exchange",
+        "first_byte",
+        "reply",
+        "stoppable",
+        "tail",
+        "task",
+        "why",
+    )
+
+    def __init__(self, exchange: Exchange, context: int, began: float, drain: float) -> None:
+        self.exchange = exchange
+        self.context = context
+        self.began = began
+        self.reply: Reply | None = None
+        self.first_byte: float | None = None
+        self.tail = bytearray()
+        self.why: Recall | AnswerProbe | str | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.stoppable = False  # its task may be cancelled; before that, `why` alone is looked at
+        self._drain = drain
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def stop(self, order: Recall | AnswerProbe | str) -> None:
+        """End it now; the first reason given stands."""
+        if self.why is None:
+            self.why = order
+            if self.stoppable and self.task:
+                self.task.cancel()
+
+    def abandon(self) -> None:
+        """Its client left: cut it unless it ends within the limit."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._drain, self.stop, "left")
+
+    def close(self) -> None:
+        """Let go of Ollama's connection: cut, if the answer has not ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.reply is not None and not self.reply.done:
+            self.reply.close()
+
+    @property
+    def last_byte(self) -> float:
+        """When Ollama last gave a byte, or when it was sent."""
+        return self.exchange.progress.last_byte or self.began
+
+
+class Forwarder:
+    """Owns every answer under way. Enter it before the first request; leaving it ends what still runs.
+
+    `drain` seconds an answer is read on after its client left; `buffer` bytes of it may wait for its client.
+    """
+
+    def __init__(self, upstream: Upstream, inbox: Inbox, *, drain: float = 5.0) -> None:
+        self._upstream = upstream
+        self._inbox = inbox
+        self._drain = drain
+        self._runs: dict[str, dict[str, Run]] = {}
+        self._tasks = asyncio.TaskGroup()
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for run in self.runs():
+            run.stop("closing")
+        await self._tasks.__aexit__(None, None, None)
+        await self._upstream.close()
+
+    def runs(self) -> list[Run]:
+        """Every answer under way."""
+        return [run for runs in self._runs.values() for run in runs.values()]
+
+    def outstanding(self, model: str) -> tuple[float, int, tuple[str, ...]]:
+        """Of the requests that `model` has: seconds since the last byte of any of them (or since the last was sent),
+        the largest body in bytes, and their ids. No requests: zeros and no ids."""
+        runs = self._runs.get(model)
+        if not runs:
+            return 0.0, 0, ()
+        silent = self._inbox.now() - max(run.last_byte for run in runs.values())
+        return silent, max(run.exchange.kept.size for run in runs.values()), tuple(runs)
+
+    def start(self, exchange: Exchange, order: Forward) -> Run:
+        """Begin to carry out a `Forward`."""
+        context = order.context if exchange.demand.dialect in NATIVE else 0
+        run = Run(exchange, context, self._inbox.now(), self._drain)
+        exchange.progress.forwarded = run.began
+        self._runs.setdefault(order.model, {})[exchange.id] = run
+        run.task = self._tasks.create_task(self._carry(run, order.model))
+        return run
+
+    async def _carry(self, run: Run, model: str) -> None:
+        """Send once and, whatever happens, post one fact about it."""
+        exchange = run.exchange
+        fact: Ended | Returned | None = None
+        try:
+            fact = await self._converse(run)
+        except asyncio.CancelledError:
+            fact = self._stopped(run)
+            if run.why is None:
+                raise
+            if run.task:
+                run.task.uncancel()
+        except Exception as error:
+            log.exception("forwarding %s failed", exchange)
+            fact = self._broken(run, f"internal error of the scheduler: {error!r}")
+        finally:
+            run.close()
+            exchange.forwarding = None
+            runs = self._runs[model]
+            del runs[exchange.id]
+            if not runs:
+                del self._runs[model]
+            self._inbox.post(fact or self._ended(run, "failed", error="cancelled"))
+            if not isinstance(fact, Returned):
+                exchange.kept.drop()
+                self._inbox.forget(exchange.id)
+
+    async def _converse(self, run: Run) -> Ended | Returned:
+        exchange, demand = run.exchange, run.exchange.demand
+        body = (await exchange.kept.load()).at(run.context)
+        if run.why is not None:
+            return self._stopped(run)
+        run.stoppable = True
+        try:
+            run.reply = reply = await self._upstream.send(demand.method, demand.path, exchange.headers, body)
+            await reply.head()
+        except Broken as error:
+            return self._in_vain(run, f"Ollama did not answer: {error}")
+        del body
+        now = self._inbox.now()
+        run.first_byte = now - run.began
+        exchange.progress.first_byte = exchange.progress.last_byte = now
+        exchange.kept.drop()
+        exchange.begin(reply)
+        try:
+            await self._copy(run, reply)
+        except Broken as error:
+            return self._broken(run, f"Ollama broke off its answer: {error}")
+        return self._whole(run, reply)
+
+    async def _copy(self, run: Run, reply: Reply) -> None:
+        exchange, progress, tail = run.exchange, run.exchange.progress, run.tail
+        client = exchange.client
+        while chunks := await reply.chunks():
+            client.write(chunks)
+            progress.last_byte = self._inbox.now()
+            progress.chunks += len(chunks)
+            for chunk in chunks:
+                progress.bytes += len(chunk)
+                tail += chunk
+            if len(tail) > 4 * answers.TAIL:
+                del tail[: -answers.TAIL]
+            if client.full:
+                await client.room()
+
+    # How it went.
+
+    def _ended(self, run: Run, outcome: Outcome, *, error: str = "", cut: bool = False) -> Ended:
+        now = self._inbox.now()
+        reply = run.reply
+        prompt, output = answers.tokens(run.exchange.demand, bytes(run.tail[-answers.TAIL :]))
+        return Ended(
+            now,
+            run.exchange.id,
+            outcome,
+            first_byte=run.first_byte,
+            service=now - run.began,
+            prompt_tokens=prompt,
+            output_tokens=output,
+            status=reply.status or None if reply else None,
+            cut=cut,
+            error=error,
+        )
+
+    def _whole(self, run: Run, reply: Reply) -> Ended:
+        """Ollama ended its answer properly as far as HTTP goes; what it said in it goes through as it is."""
+        exchange = run.exchange
+        exchange.end()
+        error = ""
+        if reply.status == 200:
+            match answers.ending(exchange.demand, bytes(run.tail[-answers.TAIL :])):
+                case "cut":
+                    error = "ended without done"
+                case "error":
+                    error = "Ollama ended it with an error"
+        return self._ended(run, "abandoned" if exchange.left else "answered", error=error)
+
+    def _in_vain(self, run: Run, error: str) -> Ended | Returned:
+        """Not a byte came: it can be sent again, if anybody still waits for it."""
+        if run.exchange.left:
+            return self._ended(run, "abandoned", error=error)
+        run.exchange.hold()
+        return Returned(self._inbox.now(), run.exchange.id, error)
+
+    def _broken(self, run: Run, error: str) -> Ended:
+        exchange = run.exchange
+        exchange.refuse(502, error, None)
+        return self._ended(run, "abandoned" if exchange.left else "failed", error=error)
+
+    def _stopped(self, run: Run) -> Ended | Returned:
+        exchange = run.exchange
+        cut = run.reply is not None and not run.reply.done
+        if exchange.left:
+            exchange.client.ended = True
+            return self._ended(run, "abandoned", cut=cut)
+        match run.why:
+            case AnswerProbe():
+                exchange.answer_probe()
+                return self._ended(run, "canned", cut=cut)
+            case Recall() if exchange.state == "untouched":
+                exchange.hold()
+                return Returned(self._inbox.now(), exchange.id, run.why.because)
+            case Recall():
+                exchange.break_off(f"ended by the scheduler: {run.why.because}")
+                return self._ended(run, "stalled", error=run.why.because, cut=cut)
+        exchange.refuse(503, "the scheduler is shutting down", 5)
+        return self._ended(run, "failed", error="the daemon closes", cut=cut)
+
+    # Past the core.
+
+    async def pass_on(
+        self, method: str, target: str, headers: Headers, body: bytes, client: Client, limit: float | None
+    ) -> None:
+        """Forward at once and unscheduled; `limit` seconds for all of it, None for no limit.
+
+        Raises UpstreamFailed (503 not reachable, 502 broken off, 504 too late) while the client is untouched; later it
+        breaks the client's connection off.
+        """
+        reply: Reply | None = None
+        try:
+            async with asyncio.timeout(limit):
+                reply = await self._opened(method, target, headers, body)
+                client.head(reply.status, reply.reason, reply.headers, reply.length)
+                if not reply.ready:
+                    client.flush()
+                while chunks := await reply.chunks():
+                    client.write(chunks)
+                    await client.room()
+                client.end()
+        except TimeoutError:
+            _give_up(client, UpstreamFailed(504, f"Ollama did not answer within {limit:g} s"))
+        except Broken as error:
+            _give_up(client, UpstreamFailed(502 if error.reached else 503, f"Ollama did not answer: {error}"))
+        finally:
+            if reply is not None and not reply.done:
+                reply.close()
+
+    async def _opened(self, method: str, target: str, headers: Headers, body: bytes) -> Reply:
+        """A reply whose head is here. A kept connection that Ollama had closed meanwhile is tried once more."""
+        reply = await self._upstream.send(method, target, headers, body)
+        try:
+            try:
+                await reply.head()
+            except Broken:
+                reply = await self._upstream.send(method, target, headers, body, fresh=True)
+                await reply.head()
+        except BaseException:
+            reply.close()
+            raise
+        return reply
+
+
+def _give_up(client: Client, failure: UpstreamFailed) -> None:
+    if not client.sent:
+        raise failure
+    client.break_off()
