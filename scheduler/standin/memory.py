@@ -113,6 +113,7 @@ class Memory:
         if runner.slots.locked():
             self._events.note("queued", model=runner.model.name)
         await runner.slots.acquire()
+        self._events.note("serving", model=runner.model.name)
         wedged = False
         try:
             yield
@@ -122,6 +123,7 @@ class Memory:
                 self._events.note("wedge", model=runner.model.name)
             raise
         finally:
+            self._events.note("served", model=runner.model.name)
             if not wedged:
                 runner.slots.release()
 

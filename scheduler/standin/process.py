@@ -97,6 +97,11 @@ class StandIn:
         """Remove all faults."""
         await self._control("DELETE", "fault")
 
+    async def reset(self) -> None:
+        """As good as a fresh one: no faults, every connection cut, nothing resident, an empty record."""
+        await self._control("POST", "reset")
+        await self.forget_events()
+
     async def _control(self, method: str, what: str, body: object = None) -> dict[str, Any]:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,

@@ -56,6 +56,7 @@ class Server:
             web.get(f"{CONTROLS}stage", self._look_at_stage),
             web.post(f"{CONTROLS}fault", self._set_fault),
             web.delete(f"{CONTROLS}fault", self._clear_faults),
+            web.post(f"{CONTROLS}reset", self._reset),
         ]
 
     @web.middleware
@@ -146,17 +147,22 @@ class Server:
             raise Refusal(400, str(error)) from error
         self.faults.add(fault)
         if fault.kind == "down":
-            self._cut_everyone(fault)
+            self._cut_everyone(forget=fault.forget)
         return _json({"set": fault.kind, "model": fault.model, "at": time.monotonic()})
 
     async def _clear_faults(self, request: web.Request) -> web.Response:
         self.faults.clear()
         return _json({"set": None})
 
-    def _cut_everyone(self, fault: Fault) -> None:
+    async def _reset(self, request: web.Request) -> web.Response:
+        self.faults.clear()
+        self._cut_everyone(forget=True)
+        return _json({"reset": True})
+
+    def _cut_everyone(self, *, forget: bool) -> None:
         for transport in list(self._under_way):
             transport.abort()
-        if fault.forget:
+        if forget:
             self.memory.forget()
 
 
