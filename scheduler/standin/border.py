@@ -9,7 +9,14 @@ _LOCAL_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|0\.0\.0\.0)(:\d+)?
 _APP_ORIGINS = ("app://", "file://", "tauri://", "vscode-webview://", "vscode-file://")
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS",
-    "Access-Control-Allow-Headers": "Authorization,Content-Type,User-Agent,Accept,X-Requested-With",
+    "Access-Control-Allow-Headers": ",".join(
+        (
+            *("Authorization", "Content-Type", "User-Agent", "Accept", "X-Requested-With", "Openai-Beta"),
+            *("X-Stainless-Arch", "X-Stainless-Async", "X-Stainless-Custom-Poll-Interval", "X-Stainless-Helper-Method"),
+            *("X-Stainless-Lang", "X-Stainless-Os", "X-Stainless-Package-Version", "X-Stainless-Poll-Helper"),
+            *("X-Stainless-Retry-Count", "X-Stainless-Runtime", "X-Stainless-Runtime-Version", "X-Stainless-Timeout"),
+        )
+    ),
     "Access-Control-Max-Age": "43200",
 }
 
@@ -21,7 +28,10 @@ def turned_away(request: web.Request) -> web.Response | None:
         return web.Response(status=403)
     if origin and request.method == "OPTIONS" and not _same_origin(origin, request.host):
         return web.Response(status=204, headers=_PREFLIGHT | allowed_origin(request))
-    if not _known_host(request.host):
+    name = re.sub(r":\d+$", "", request.host).strip("[]").lower()
+    if _near_address(name):
+        return None
+    if name not in ("", "localhost") and not name.endswith((".localhost", ".local", ".internal")):
         return web.Response(status=403)
     return web.Response(status=204) if request.method == "OPTIONS" else None
 
@@ -42,10 +52,9 @@ def _known_origin(origin: str) -> bool:
     return bool(_LOCAL_ORIGIN.fullmatch(origin)) or origin.startswith(_APP_ORIGINS)
 
 
-def _known_host(host: str) -> bool:
-    name = re.sub(r":\d+$", "", host).strip("[]").lower()
+def _near_address(name: str) -> bool:
     try:
         address = ipaddress.ip_address(name)
     except ValueError:
-        return name in ("", "localhost") or name.endswith((".localhost", ".local", ".internal"))
+        return False
     return address.is_loopback or address.is_private or address.is_unspecified

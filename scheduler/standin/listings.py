@@ -125,6 +125,8 @@ def _model_info(model: StagedModel) -> dict[str, Any]:
         "general.parameter_count": round(model.size / 0.6),
         "llama.attention.head_count": HEADS,
         "llama.attention.head_count_kv": KV_HEADS,
+        "llama.attention.key_length": EMBEDDING_LENGTH // HEADS,
+        "llama.attention.value_length": EMBEDDING_LENGTH // HEADS,
         "llama.block_count": model.layers,
         "llama.context_length": model.trained_ctx,
         "llama.embedding_length": EMBEDDING_LENGTH,

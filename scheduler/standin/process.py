@@ -59,7 +59,10 @@ class StandIn:
         arguments = ["--port", str(self.port), "--stage", self.stage.as_json(), "--with-parent", str(os.getpid())]
         paths = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "scheduler.standin", *arguments, stdout=PIPE, env={**os.environ, "PYTHONPATH": paths}
+            *(sys.executable, "-m", "scheduler.standin", *arguments),
+            stdout=PIPE,
+            env={**os.environ, "PYTHONPATH": paths},
+            start_new_session=True,  # Ctrl-C in a terminal is for whoever started it, who stops it last
         )
         try:
             self.port = await self._ready(self._process)

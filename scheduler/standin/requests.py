@@ -19,6 +19,9 @@ def go_object(raw: bytes, empty: str = "missing request body") -> dict[str, Any]
         raise Refusal(400, empty)
     try:
         body = json.loads(raw, object_pairs_hook=_folded)
+    except json.JSONDecodeError as error:
+        ended = error.pos >= len(error.doc.rstrip())
+        raise Refusal(400, "unexpected EOF" if ended else f"invalid JSON: {error}") from error
     except (ValueError, RecursionError) as error:
         raise Refusal(400, f"invalid JSON: {error}") from error
     if not isinstance(body, dict):
