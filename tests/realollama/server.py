@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 READY_SECONDS = 60.0
 END_SECONDS = 15.0
 LOOK = 0.02
+# becomes the given program, which gets SIGTERM when this process dies without having ended it (PR_SET_PDEATHSIG)
+END_WITH_US = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10.0, what: str = "") -> None:
@@ -88,7 +90,7 @@ class Server:
         self.models.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [self._binary, "serve"],
+                [sys.executable, "-S", "-E", "-c", END_WITH_US, self._binary, "serve"],
                 env=self._environment,
                 cwd=self._home,
                 stdin=subprocess.DEVNULL,
