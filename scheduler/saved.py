@@ -1,0 +1,125 @@
+"""What outlives a restart: the phase, and what was learned of each model; one small file, always whole."""
+
+import json
+import logging
+import os
+import tempfile
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from scheduler.core import sizes
+from scheduler.core.state import CoreState, ModelState
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+
+Whole = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What was learned of one model; it belongs to the blob `digest`. Names, units and defaults as in ModelState."""
+
+    digest: str = ""
+    measured: Whole = 0
+    unaided: Whole = 0
+    load_learned: Seconds | None = None
+    unload_learned: Seconds | None = None
+    service_learned: Seconds | None = None
+    first_byte_per_byte: Seconds | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The whole file. An empty phase: none was saved."""
+
+    format: int = FORMAT
+    phase: str = ""
+    models: dict[str, Learned] = field(default_factory=dict)
+
+
+_NOTHING = Learned()
+
+
+def load(path: Path) -> Saved:
+    """What `path` holds; nothing where there is no file. A bad file is kept aside (`.bad`), told and ignored."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return Saved()
+    except OSError as error:
+        log.warning("saved state %s cannot be read and is ignored: %s", path, error.strerror or error)
+        return Saved()
+    try:
+        saved = TypeAdapter(Saved).validate_json(content, strict=True)
+        if saved.format != FORMAT:
+            raise ValueError(f"its format is {saved.format}, not {FORMAT}")
+    except ValueError as error:
+        aside = path.with_name(path.name + ".bad")
+        with suppress(OSError):
+            path.replace(aside)
+        log.warning("saved state %s is bad, ignored and kept as %s: %s", path, aside.name, _why(error))
+        return Saved()
+    return saved
+
+
+def save(path: Path, state: CoreState) -> None:
+    """Write what is to outlive a restart, as a file of mode 0600 that is whole at any moment. Raises OSError."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    content = json.dumps(asdict(saved_of(state)), indent=1, ensure_ascii=False).encode() + b"\n"
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600 by its contract
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def saved_of(state: CoreState) -> Saved:
+    """What of `state` is to outlive a restart; models that are no longer installed are forgotten."""
+    models = {
+        model.name: learned
+        for model in state.models.values()
+        if (model.installed or state.listed is None) and (learned := _learned(model)) != _NOTHING
+    }
+    return Saved(FORMAT, state.phase, models)
+
+
+def apply(saved: Saved, state: CoreState) -> None:
+    """Put `saved` into a fresh `state`, before its Machine is made: `Machine(state)` then works under that phase.
+
+    A phase the configuration no longer has is ignored. What belongs to a blob that has changed since is dropped by the
+    core once it hears the models listed.
+    """
+    if saved.phase in {phase.name for phase in state.config.phases}:
+        state.phase = saved.phase
+    for name, learned in saved.models.items():
+        model = state.models.get(name)
+        if model is None:
+            model = ModelState(name, parallel=state.config.num_parallel, since=state.at, away_since=state.at)
+            state.models[name] = model
+        for each in fields(Learned):
+            setattr(model, each.name, getattr(learned, each.name))
+        sizes.refresh(state, model)
+
+
+def _learned(model: ModelState) -> Learned:
+    known = Learned(**{each.name: getattr(model, each.name) for each in fields(Learned)})
+    return _NOTHING if known == Learned(digest=model.digest) else known
+
+
+def _why(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)
