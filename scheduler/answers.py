@@ -170,7 +170,6 @@ def _id(prefix: str) -> str:
 
 # In a JSON string a quote is written \", so a model that *says* one of these cannot be taken for the field itself.
 _DONE = re.compile(rb'(?<!\\)"done":true[,}]|(?<!\\)"total_duration":\d')
-_SAID_ERROR = re.compile(rb'\{"error":(?:"((?:[^"\\]|\\.)*)")?')
 _COUNTS: Mapping[Dialect, tuple[bytes, bytes]] = MappingProxyType(
     {
         "openai-chat": (b'"prompt_tokens":', b'"completion_tokens":'),

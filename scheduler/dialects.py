@@ -1,13 +1,24 @@
 """What a request means: `route` sorts it by method and path, `understand` makes a Demand of a demand's body."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
-from scheduler.demand import Demand, Dialect
-from scheduler.errors import Refused
-from scheduler.routes import Aliases
+import zstandard
+
+from scheduler import gotypes, prompts
+from scheduler.core.messages import Kind
+from scheduler.demand import NATIVE, Body, Demand, Dialect
+from scheduler.errors import BadRequest, Refused
+from scheduler.gojson import Field, read_body, read_object, sound
+from scheduler.gosyntax import NotJSON
+from scheduler.names import is_cloud, normal_name
+from scheduler.probes import is_probe
+from scheduler.routes import Aliases, name_fault
+from scheduler.structs import STRUCTS
 
 RouteKind = Literal["demand", "read", "passive", "own", "refused"]
 """demand: needs a model in memory. read: a listing, forwarded at once. passive: any other GET or HEAD, forwarded
@@ -80,4 +91,158 @@ def understand(
     Raises BadRequest with Ollama's own status and words where the body is not one Ollama would take, and Refused
     where the name's route is not configured.
     """
-    raise NotImplementedError
+    dialect = route.dialect
+    if dialect not in NATIVE and headers.get("Content-Encoding") == "zstd":
+        raw = _unzstd(raw)
+    fields = _read(dialect, raw)
+    values = gotypes.effective(fields, STRUCTS[dialect])
+    prompts.check_values(dialect, values)
+    alias = sound(values.get("model") or "")
+    _check_name(dialect, alias)
+    target_model = rules.aliases.resolve(alias)
+    _check_name(dialect, target_model.model)
+    prompts.check_input(dialect, values)
+    stream = _streams(dialect, values)
+    remote = is_cloud(target_model.model)
+    kind = "request" if remote else _kind(dialect, values, stream, rules)
+    return Demand(
+        method="POST",
+        path=target,
+        dialect=dialect,
+        alias=alias,
+        model=target_model.model if remote else normal_name(target_model.model),
+        kind=kind,
+        cls="batch" if kind == "preload" else target_model.cls,
+        stream=stream,
+        body=_serialise(dialect, fields, target_model.model.strip(), remote),
+        digest=_digest(dialect, fields, rules.key),
+        session=_session(fields, headers, client, rules.key),
+        client=client,
+        remote=remote,
+    )
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def _read(dialect: Dialect, raw: bytes) -> list[Field]:
+    """The body's keys, checked against what Ollama decodes them into. JSON whatever the content type says."""
+    struct = STRUCTS[dialect]
+    try:
+        fields = read_body(raw, struct.name)
+        gotypes.check(fields, struct)
+    except NotJSON as error:
+        message = str(error)
+        if message == "EOF" and dialect in NATIVE:
+            message = "missing request body"
+        raise BadRequest(400, message) from error
+    except RecursionError as error:
+        raise BadRequest(400, "invalid character '[' exceeded max depth") from error
+    return fields
+
+
+_UNPACKED = 20 * 2**20  # bytes; Ollama's limit for a compressed body (server/cloud_proxy.go)
+_WINDOW = 8 * 2**20
+
+
+def _unzstd(raw: bytes) -> bytes:
+    """A body sent with `Content-Encoding: zstd`, which Ollama takes on its /v1 routes and nowhere else."""
+    try:
+        stream = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(raw)
+        unpacked = stream.read(_UNPACKED + 1)
+    except zstandard.ZstdError as error:
+        raise BadRequest(400, f"failed to decompress zstd body: {error}") from error
+    if len(unpacked) > _UNPACKED:
+        raise BadRequest(400, "http: request body too large")
+    return unpacked
+
+
+def _check_name(dialect: Dialect, name: str) -> None:
+    """Raise what Ollama answers for something that can be no model's name (writeModelRefParseError)."""
+    match name_fault(name):
+        case "conflict":
+            raise BadRequest(400, f"use either :local or :cloud, not both: {json.dumps(name, ensure_ascii=False)}")
+        case "invalid":
+            raise BadRequest(400, "invalid model name")
+        case "missing" if dialect in ("generate", "embed", "openai-embeddings"):
+            raise BadRequest(404, f"model '{name}' not found")
+        case "missing":
+            raise BadRequest(400, "model is required")
+
+
+def _streams(dialect: Dialect, values: Mapping[str, Any]) -> bool:
+    given = values.get("stream")
+    if given is None:
+        return dialect in ("generate", "chat")
+    return bool(given) and "embed" not in dialect
+
+
+def _kind(dialect: Dialect, values: Mapping[str, Any], stream: bool, rules: Rules) -> Kind:
+    wants = prompts.wants(dialect, values)
+    if wants == "request" and is_probe(dialect, values, stream, rules.probe_texts):
+        return "probe"
+    return wants
+
+
+# --- writing -----------------------------------------------------------------------------------------------------
+
+# Options that make Ollama load the model anew (api/types.go, Runner, and what older versions had there).
+RUNNER_OPTIONS = frozenset(
+    {"num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict"}
+    | {"low_vram", "f16_kv", "use_mlock", "numa", "logits_all", "vocab_only", "embedding_only", "keep_alive"}
+)
+# Top-level fields that decide about residency: `shift` reloads too. The /v1 routes know none of them today.
+_OURS = frozenset({"model", "keep_alive", "options", "shift", "num_ctx"})
+
+
+def _serialise(dialect: Dialect, fields: list[Field], name: str, remote: bool) -> Body:
+    """Our own serialisation: the client's fields as they were written, our model and the options we let through.
+
+    The model comes last, so that it wins should some version of Ollama find a key equal to it that we do not.
+    """
+    drop = frozenset({"model"}) if remote else _OURS
+    kept = [pair.pair for pair in fields if not gotypes.field_name(pair.name, drop)]
+    kept.append(f'"model":{json.dumps(name, ensure_ascii=False)}')
+    rest = ",".join(kept)
+    if remote or dialect not in NATIVE:
+        return Body(f"{{{rest}}}".encode(), b"")
+    options = ",".join(_options(fields))
+    return Body(b'{"options":{', f"{options}}},{rest}}}".encode(), more=bool(options))
+
+
+def _options(fields: list[Field]) -> list[str]:
+    """The options as Go merges them (one map, key by key; null forgets them), without those that reload a model."""
+    merged: dict[str, str] = {}
+    for pair in fields:
+        if gotypes.field_name(pair.name, ("options",)):
+            if pair.value is None:
+                merged.clear()
+            else:
+                merged |= {option.name: option.pair for option in read_object(pair.text)}
+    return [text for name, text in merged.items() if name not in RUNNER_OPTIONS]
+
+
+# --- who and what ------------------------------------------------------------------------------------------------
+
+_CONVERSATION = frozenset({"messages", "prompt", "system", "input", "suffix", "context", "images", "tools"})
+
+
+def _digest(dialect: Dialect, fields: list[Field], key: bytes) -> str:
+    """A keyed digest of what is asked; equal for equal conversations in one dialect, and it tells nothing of them."""
+    digest = blake2b(dialect.encode(), key=key, digest_size=16)
+    for pair in fields:
+        if name := gotypes.field_name(pair.name, _CONVERSATION):
+            digest.update(b"\0%b\0" % name.encode())
+            digest.update(pair.text.encode())
+    return digest.hexdigest()
+
+
+def _session(fields: list[Field], headers: Mapping[str, str], client: str, key: bytes) -> str:
+    """A keyed hash of who asks: the credential with the most telling id the client gives, else its address."""
+    told = {pair.name: pair.value for pair in fields if pair.name in ("user", "metadata")}
+    metadata = told.get("metadata")
+    user = told.get("user") or (metadata.get("user_id") if isinstance(metadata, dict) else None)
+    credential = headers.get("Authorization") or headers.get("x-api-key") or ""
+    names = headers.get("X-Claude-Code-Session-Id") or (user if isinstance(user, str) else "")
+    who = f"{credential}\0{names}" if credential or names else client
+    return blake2b(who.encode("utf-8", "replace"), key=key, digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""What can go wrong with a request and by whose fault: raise one of these, the listener makes its dialect's error of it."""
+"""What can go wrong with a request and by whose fault: raise one, the listener makes its dialect's error of it."""
 
 
 class Failure(Exception):

@@ -1,0 +1,114 @@
+"""Read a JSON object as Go's encoding/json reads it into a struct, keeping each value's own text.
+
+Ollama decodes with gin's `ShouldBindJSON`: a `json.Decoder` reads the first value and leaves what follows it alone;
+keys find their field whatever their case (Go's simple folding) and the last one wins. Text is kept as it was written,
+so that what goes upstream is the client's own, number for number, wherever we decided nothing.
+"""
+
+import json
+import re
+from typing import Any, NamedTuple, NoReturn
+
+from scheduler.gosyntax import NotJSON, value_kind
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Real(float):
+    """A number written with a point or an exponent: Go refuses it where a whole number belongs."""
+
+
+class Field(NamedTuple):
+    """One key of an object. `text` is the value as it was written, `pair` the key with it.
+
+    In `value` a whole number is a plain float and any other number a `Real`: both are read without a limit on digits,
+    and one out of range is infinite. `name` has U+FFFD where Go would have put it.
+    """
+
+    name: str
+    value: Any
+    text: str
+    pair: str
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decoder = json.JSONDecoder(parse_int=float, parse_float=Real, parse_constant=_no_constant)
+
+
+def read_body(raw: bytes, into: str) -> list[Field]:
+    """The keys of the object in a request's body, in order, none merged yet; a body of `null` has none.
+
+    `into` is the Go type named in the error for another kind of value, such as "api.ChatRequest".
+    Raises NotJSON, with the text "EOF" for a body without a value. Nesting beyond about 900 is refused, where Go would
+    take 10,000: no client nests so deep, and our own parser would have to be deeper than the interpreter allows.
+    """
+    text = raw.decode("utf-8", "replace")
+    begin = _skip(text, 0)
+    if not text.startswith("{", begin):
+        kind = value_kind(raw)
+        if kind == "null":
+            return []
+        raise NotJSON(f"json: cannot unmarshal {kind} into Go value of type {into}")
+    try:
+        return _read_object(text, begin)[0]
+    except RecursionError:
+        value_kind(raw)
+        raise NotJSON("invalid character '[' exceeded max depth") from None
+    except ValueError as error:
+        value_kind(raw)  # says in Go's words what is wrong
+        raise NotJSON(str(error)) from error
+
+
+def read_object(text: str) -> list[Field]:
+    """The keys of one object's own text (a `Field.text` that was read before)."""
+    return _read_object(text, _skip(text, 0))[0]
+
+
+def _read_object(text: str, at: int) -> tuple[list[Field], int]:
+    """The keys of the object that begins at `at`, and where it ends. Raises ValueError."""
+    fields: list[Field] = []
+    at = _skip(text, at + 1)
+    if text.startswith("}", at):
+        return fields, at + 1
+    while True:
+        begin = at
+        if not text.startswith('"', at):
+            raise ValueError("a key does not begin with a quote")
+        name, at = _decoder.raw_decode(text, at)
+        at = _skip(text, at)
+        if not text.startswith(":", at):
+            raise ValueError("a key without a colon")
+        value_at = _skip(text, at + 1)
+        value, at = _decoder.raw_decode(text, value_at)
+        fields.append(Field(sound(name), value, text[value_at:at], text[begin:at]))
+        at = _skip(text, at)
+        if text.startswith("}", at):
+            return fields, at + 1
+        if not text.startswith(",", at):
+            raise ValueError("neither a comma nor the end after a value")
+        at = _skip(text, at + 1)
+
+
+def _skip(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def sound(text: str) -> str:
+    """`text` with lone surrogates (from `\\ud800` and the like) replaced by U+FFFD, as Go's decoder does."""
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+
+
+def fold(key: str) -> str:
+    """`key` as Go compares it with a field's name: equal for two keys exactly when Go holds them for one.
+
+    That is so for fields whose names are ASCII, as all of Ollama's are: beside A-Z only U+212A (Kelvin, a k) and
+    U+017F (long s) fold to an ASCII letter.
+    """
+    if key.isascii():
+        return key.lower()
+    return key.replace("\u017f", "s").replace("\u212a", "k").lower()

@@ -1,0 +1,186 @@
+"""What Ollama checks in a decoded body before it needs the model, and which requests have no prompt at all.
+
+A request without a prompt only loads or unloads (`server/routes.go`); a bad one must not make a model be loaded first.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from scheduler.demand import Dialect
+from scheduler.errors import BadRequest
+from scheduler.goduration import parse_keep_alive
+from scheduler.gojson import fold
+from scheduler.gotypes import word
+
+Wants = Literal["request", "preload", "unload"]
+
+
+def wants(dialect: Dialect, values: Mapping[str, Any]) -> Wants:
+    """What the body (field -> value) asks for. Call `check_values` first."""
+    match dialect:
+        case "generate":
+            return "request" if values.get("prompt") else _load_or_unload(values)
+        case "chat":
+            return "request" if values.get("messages") else _load_or_unload(values)
+        case "embed":  # Ollama has no unload here: without input it loads, whatever keep_alive says
+            return "request" if values.get("input") else "preload"
+        case "embeddings":
+            return "request" if values.get("prompt") else "preload"
+        case "openai-chat":
+            return "request" if any(_openai_says(m) for m in values["messages"]) else "preload"
+        case "anthropic":
+            return "request" if _anthropic_says(values) else "preload"
+        case "openai-embeddings":
+            return "request"
+
+
+def _load_or_unload(values: Mapping[str, Any]) -> Wants:
+    keep_alive = values.get("keep_alive")
+    return "unload" if keep_alive is not None and parse_keep_alive(keep_alive) == 0 else "preload"
+
+
+def check_values(dialect: Dialect, values: Mapping[str, Any]) -> None:
+    """Raise BadRequest for what Ollama refuses before it looks at the model's name."""
+    match dialect:
+        case "generate" | "chat":
+            _check_logprobs(values)
+        case "openai-chat":
+            _check_openai_chat(values)
+            _check_logprobs(values)
+        case "openai-embeddings":
+            _check_openai_embeddings(values)
+        case "anthropic":
+            _check_anthropic(values)
+
+
+def check_input(dialect: Dialect, values: Mapping[str, Any]) -> None:
+    """Raise BadRequest for what Ollama refuses after the model's name, but needs no model for."""
+    if dialect == "generate" and values.get("raw") and any(values.get(k) for k in ("template", "system", "context")):
+        raise BadRequest(400, "raw mode does not support template, system, or context")
+    if dialect in ("embed", "openai-embeddings"):
+        given = values.get("input")
+        texts = given if isinstance(given, list) else [given or ""]
+        if (given is not None and not isinstance(given, str | list)) or not all(isinstance(t, str) for t in texts):
+            raise BadRequest(400, "invalid input type")
+
+
+def _check_logprobs(values: Mapping[str, Any]) -> None:
+    if not 0 <= values.get("top_logprobs", 0) <= 20:
+        raise BadRequest(400, "top_logprobs must be between 0 and 20")
+
+
+# --- OpenAI: middleware/openai.go, openai/openai.go ------------------------------------------------------------------
+
+
+def _check_openai_embeddings(values: Mapping[str, Any]) -> None:
+    encoding = values.get("encoding_format") or "float"
+    if fold(encoding) not in ("float", "base64"):
+        raise BadRequest(
+            400, f"Invalid value for 'encoding_format' = {encoding}. Supported values: ['float', 'base64']."
+        )
+    if values.get("input") is None or values["input"] == []:
+        raise BadRequest(400, "invalid input")
+
+
+def _check_openai_chat(values: Mapping[str, Any]) -> None:
+    messages = values.get("messages")
+    if not messages:
+        raise BadRequest(400, "[] is too short - 'messages'")
+    for message in messages:
+        content = _member(message, "content")
+        if isinstance(content, list):
+            if not all(map(_openai_part, content)):
+                raise BadRequest(400, "invalid message format")
+        elif not isinstance(content, str) and _member(message, "tool_calls") is None:
+            raise BadRequest(400, f"invalid message content type: {_go_type(content)}")
+
+
+def _openai_part(part: Any) -> bool:
+    """True unless Ollama calls this part of a message "invalid message format". The keys of a part do not fold."""
+    if not isinstance(part, dict):
+        return False
+    match part.get("type"):
+        case "text":
+            return isinstance(part.get("text"), str)
+        case "image_url":
+            image = part.get("image_url")
+            return isinstance(image.get("url") if isinstance(image, dict) else image, str)
+        case "input_audio":
+            return True
+    return False
+
+
+def _openai_says(message: Any) -> bool:
+    """False for a message of which nothing is left: its content is an empty list."""
+    return bool(_member(message, "content") != [])
+
+
+# --- Anthropic: middleware/anthropic.go, anthropic/anthropic.go ------------------------------------------------------
+
+
+def _check_anthropic(values: Mapping[str, Any]) -> None:
+    if not values.get("model"):
+        raise BadRequest(400, "model is required")
+    if values.get("max_tokens", 0) <= 0:
+        raise BadRequest(400, "max_tokens is required and must be positive")
+    if not values.get("messages"):
+        raise BadRequest(400, "messages is required")
+    for block in _blocks(values):
+        kind = _member(block, "type")
+        if kind == "image":
+            _check_image(_member(block, "source"))
+        for name in ("id", "name") if kind == "tool_use" else ():
+            if not _member(block, name):
+                raise BadRequest(400, f"tool_use block missing required '{name}' field")
+
+
+def _check_image(source: Any) -> None:
+    if source is None:
+        raise BadRequest(400, "invalid image source")
+    kind = _member(source, "type") or ""
+    if kind != "base64":
+        raise BadRequest(400, f"invalid image source type: {kind}. Only base64 images are supported.")
+
+
+def _anthropic_says(values: Mapping[str, Any]) -> bool:
+    """True unless the conversion to Ollama's own messages leaves none."""
+    system = values.get("system")
+    if (isinstance(system, str) and system) or (isinstance(system, list) and any(map(_system_says, system))):
+        return True
+    if any(isinstance(_member(m, "content"), str) and _member(m, "content") for m in values["messages"]):
+        return True
+    return any(_block_says(block) for block in _blocks(values))
+
+
+def _system_says(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and bool(part.get("text"))
+
+
+def _block_says(block: Any) -> bool:
+    kind = _member(block, "type")
+    if kind in ("text", "thinking"):
+        return bool(_member(block, kind))
+    return kind in ("image", "tool_use", "tool_result", "server_tool_use", "web_search_tool_result")
+
+
+def _blocks(values: Mapping[str, Any]) -> list[Any]:
+    """Every content block of every message; a plain text is none."""
+    contents = (_member(message, "content") for message in values["messages"])
+    return [block for content in contents if isinstance(content, list) for block in content if block is not None]
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def _member(value: Any, name: str) -> Any:
+    """The field `name` of an object that Go decodes into a struct: by folded key, the last one wins."""
+    if not isinstance(value, dict):
+        return None
+    return next((value[key] for key in reversed(value) if key == name or fold(key) == name), None)
+
+
+def _go_type(value: Any) -> str:
+    """How Go's %T prints a decoded value."""
+    if value is None:
+        return "<nil>"
+    return {"number": "float64", "object": "map[string]interface {}"}.get(word(value), word(value))
