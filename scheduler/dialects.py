@@ -244,5 +244,5 @@ def _session(fields: list[Field], headers: Mapping[str, str], client: str, key: 
     user = told.get("user") or (metadata.get("user_id") if isinstance(metadata, dict) else None)
     credential = headers.get("Authorization") or headers.get("x-api-key") or ""
     names = headers.get("X-Claude-Code-Session-Id") or (user if isinstance(user, str) else "")
-    who = f"{credential}\0{names}" if credential or names else client
+    who = f"{credential}\0{names}" if credential or names else client.rpartition(":")[0] or client
     return blake2b(who.encode("utf-8", "replace"), key=key, digest_size=8).hexdigest()

@@ -87,12 +87,21 @@ def _check_openai_chat(values: Mapping[str, Any]) -> None:
     if not messages:
         raise BadRequest(400, "[] is too short - 'messages'")
     for message in messages:
-        content = _member(message, "content")
-        if isinstance(content, list):
-            if not all(map(_openai_part, content)):
-                raise BadRequest(400, "invalid message format")
-        elif not isinstance(content, str) and _member(message, "tool_calls") is None:
-            raise BadRequest(400, f"invalid message content type: {_go_type(content)}")
+        _check_openai_message(message)
+    reasoning = values.get("reasoning")
+    effort = values.get("reasoning_effort") if reasoning is None else _member(reasoning, "effort")
+    if effort and effort not in ("high", "medium", "low", "max", "none"):
+        levels = '"high", "medium", "low", "max", or "none"'
+        raise BadRequest(400, f"invalid reasoning value: '{effort}' (must be {levels})")
+
+
+def _check_openai_message(message: Any) -> None:
+    content = _member(message, "content")
+    if isinstance(content, list):
+        if not all(map(_openai_part, content)):
+            raise BadRequest(400, "invalid message format")
+    elif not isinstance(content, str) and _member(message, "tool_calls") is None:
+        raise BadRequest(400, f"invalid message content type: {_go_type(content)}")
 
 
 def _openai_part(part: Any) -> bool:

@@ -23,6 +23,10 @@ def _keep_alive(value: Any, run: Check) -> None:
     parse_keep_alive(value)
 
 
+def _raw(value: Any, run: Check) -> None:
+    """json.RawMessage: anything, as it was written."""
+
+
 def _think(value: Any, run: Check) -> None:
     levels = '"high", "medium", "low", "max", true, or false'
     if isinstance(value, str):
@@ -92,6 +96,7 @@ def _struct(type_name: str, /, **fields: Go) -> Go:
 _IMAGES = _slice(Go("api.ImageData", "bytes"))
 _KEEP_ALIVE = Go("api.Duration", "any", own=_keep_alive)
 _THINK = Go("api.ThinkValue", "any", own=_think)
+_FORMAT = Go("json.RawMessage", "any", own=_raw)
 _API_TOOLS = Go("api.Tools", "slice", _struct("api.Tool"))
 
 _CHAT_ALIAS = _struct(
@@ -144,6 +149,7 @@ _GENERATE = _struct(
     context=_slice(_INT),
     stream=_BOOL_OR_NULL,
     raw=_BOOL,
+    format=_FORMAT,
     keep_alive=_KEEP_ALIVE,
     images=_IMAGES,
     options=_OPTIONS,
@@ -162,6 +168,7 @@ _CHAT = _struct(
     model=_STRING,
     messages=_slice(Go("api.Message", "struct", own=_chat_message)),
     stream=_BOOL_OR_NULL,
+    format=_FORMAT,
     keep_alive=_KEEP_ALIVE,
     tools=_API_TOOLS,
     options=_OPTIONS,
