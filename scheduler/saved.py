@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import secrets
 import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -12,11 +13,13 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 
 from scheduler.core import sizes
+from scheduler.core.machine import Machine
 from scheduler.core.state import CoreState, ModelState
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+KEY_BYTES = 32
 
 Whole = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -71,8 +74,12 @@ def load(path: Path) -> Saved:
 
 def save(path: Path, state: CoreState) -> None:
     """Write what is to outlive a restart, as a file of mode 0600 that is whole at any moment. Raises OSError."""
+    _write(path, json.dumps(asdict(saved_of(state)), indent=1).encode() + b"\n")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Put `content` in place of the file at once."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    content = json.dumps(asdict(saved_of(state)), indent=1, ensure_ascii=False).encode() + b"\n"
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600 by its contract
     try:
         with os.fdopen(handle, "wb") as file:
@@ -95,12 +102,13 @@ def saved_of(state: CoreState) -> Saved:
     return Saved(FORMAT, state.phase, models)
 
 
-def apply(saved: Saved, state: CoreState) -> None:
-    """Put `saved` into a fresh `state`, before its Machine is made: `Machine(state)` then works under that phase.
+def apply(saved: Saved, fresh: Machine) -> Machine:
+    """The machine that goes on with `saved`; `fresh` must not be used any more.
 
     A phase the configuration no longer has is ignored. What belongs to a blob that has changed since is dropped by the
     core once it hears the models listed.
     """
+    state = fresh.state
     if saved.phase in {phase.name for phase in state.config.phases}:
         state.phase = saved.phase
     for name, learned in saved.models.items():
@@ -111,6 +119,22 @@ def apply(saved: Saved, state: CoreState) -> None:
         for each in fields(Learned):
             setattr(model, each.name, getattr(learned, each.name))
         sizes.refresh(state, model)
+    return Machine(state)  # what a machine keeps beside its state depends on the phase
+
+
+def key(path: Path) -> bytes:
+    """The secret that digests are keyed with, made at the first start and kept in `path` (0600), so that a conversation
+    keeps its digest over restarts. Where it cannot be kept it lasts for this life of the daemon."""
+    with suppress(OSError):
+        known = path.read_bytes()
+        if len(known) == KEY_BYTES:
+            return known
+    made = secrets.token_bytes(KEY_BYTES)
+    try:
+        _write(path, made)
+    except OSError as error:
+        log.warning("the key %s cannot be kept: %s", path, error.strerror or error)
+    return made
 
 
 def _learned(model: ModelState) -> Learned:

@@ -1,0 +1,134 @@
+"""What a request for a model would meet now: a copy of the core meets one, so no second set of rules can disagree."""
+
+from typing import Literal
+
+from typing_extensions import TypedDict
+
+from scheduler.core import messages as m
+from scheduler.core import sizes
+from scheduler.core.machine import Machine
+from scheduler.core.state import CoreState, ModelState
+from scheduler.core.view import Sets
+from scheduler.journal_lines import copy_of
+from scheduler.outlook import expected, gigabytes, short, trouble, waits_for
+
+TRIAL = "why"  # the id of the request that only the copy meets
+
+
+class Why(TypedDict):
+    """The answer of `GET /why`. Sizes in bytes, times in seconds."""
+
+    model: str
+    alias: str  # as it was asked for; empty where that is the model itself
+    would: Literal["be served", "wait", "be refused"]
+    because: str
+    status: int | None  # of the refusal
+    message: str  # of the refusal
+    state: str
+    size: int
+    sets: list[str]  # that hold the model
+    allowed: list[str]  # of those, in this phase
+    waiting: int  # requests that wait for it already
+    running: int
+    parallel: int
+    leave: list[str]  # that would be unloaded, or are being, before it is there
+    load: list[str]
+    expected: list[float] | None  # seconds until it is there, at least and at most; None where no change is under way
+    sentences: list[str]  # the same for people
+
+
+def why(state: CoreState, name: str, now: float, *, alias: str = "", cls: str = "interactive") -> Why:
+    """What a request of class `cls` for `name` (the model's full name) would meet at `now`; changes nothing."""
+    trial = Machine(copy_of(state))
+    orders = trial.step(m.Arrived(now, TRIAL, name, cls=cls, alias=alias))
+    sets = Sets(state.config, state.phase)
+    model = state.models.get(name) or ModelState(name)
+    answer = Why(
+        model=name,
+        alias=alias if alias != name else "",
+        would="wait",
+        because="",
+        status=None,
+        message="",
+        state=model.state,
+        size=model.size,
+        sets=list(sets.names_of(name)),
+        allowed=[set_name for set_name, members in sets.allowed.items() if name in members],
+        waiting=model.waiting,
+        running=model.running,
+        parallel=model.parallel,
+        leave=[],
+        load=[],
+        expected=None,
+        sentences=[],
+    )
+    _meet(answer, trial.state, orders)
+    answer["sentences"] = [_who(answer, model, state), _fate(answer, state, trial.state), *_more(answer, model, state)]
+    return answer
+
+
+def _meet(answer: Why, after: CoreState, orders: list[m.Order]) -> None:
+    """Note what became of the trial."""
+    for order in orders:
+        match order:
+            case m.Forward() if order.id == TRIAL:
+                answer["would"], answer["because"] = "be served", order.because
+                return
+            case m.Refuse() if order.id == TRIAL:
+                answer["would"], answer["because"] = "be refused", order.because
+                answer["status"], answer["message"] = order.status, order.message
+                return
+    answer["because"] = waits_for(after, after.models[answer["model"]], after.at)
+    transition = after.transition
+    if transition is not None and answer["model"] in transition.load:
+        elapsed = after.at - transition.began
+        answer["leave"], answer["load"] = list(transition.leave), list(transition.load)
+        answer["expected"] = [round(max(0.0, end - elapsed), 1) for end in expected(after, transition)]
+
+
+def _who(answer: Why, model: ModelState, state: CoreState) -> str:
+    subject = f"{answer['alias']} is {model.name}" if answer["alias"] else model.name
+    size = f"{gigabytes(model.size)}" if model.size else "of unknown size"
+    verb = "," if answer["alias"] else " is"
+    inside = f"in set {' and '.join(answer['sets'])}" if answer["sets"] else "in no set, so a set of its own"
+    return f"{subject}{verb} {size}, {inside}; the phase is {state.phase}."
+
+
+def _fate(answer: Why, before: CoreState, after: CoreState) -> str:
+    match answer["would"]:
+        case "be served":
+            return f"A request would be served at once: {answer['because']}."
+        case "be refused":
+            return f"A request would be refused with {answer['status']}: {answer['message']} ({answer['because']})."
+        case "wait":
+            return _waiting(answer, before, after)
+
+
+def _waiting(answer: Why, before: CoreState, after: CoreState) -> str:
+    if answer["expected"] is None:
+        return f"A request would wait for {answer['because']}."
+    steps = [f"unload {short(name)}" for name in answer["leave"]] + [f"load {short(name)}" for name in answer["load"]]
+    least, most = answer["expected"]
+    transition = after.transition
+    reason = transition.because if transition is not None else ""
+    when = "A request would begin a change at once" if before.transition is None else "Its change is under way"
+    return f"{when}: {', '.join(steps)}; it should be there in {least:.0f} to {most:.0f} s ({reason})."
+
+
+def _more(answer: Why, model: ModelState, state: CoreState) -> list[str]:
+    """What else bears on it."""
+    more = []
+    if answer["waiting"] or answer["running"]:
+        more.append(
+            f"{answer['running']} of its {answer['parallel']} slots are taken, {answer['waiting']} wait for it."
+        )
+    wrong = trouble(state, model, state.at)
+    if wrong and answer["would"] != "be refused":
+        more.append(f"Trouble: {wrong}.")
+    if model.state == "absent" and model.left_because:
+        more.append(f"It last left memory because: {model.left_because}.")
+    if answer["would"] == "wait" and state.budget is not None:
+        resident = " and ".join(f"{short(name)} ({state.models[name].state})" for name in state.present) or "nothing"
+        promised = sizes.promised(state) / 1e9
+        more.append(f"In memory: {resident}; {promised:.1f} of {gigabytes(state.budget)} are promised.")
+    return more
