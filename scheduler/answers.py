@@ -177,6 +177,7 @@ _COUNTS: Mapping[Dialect, tuple[bytes, bytes]] = MappingProxyType(
         "anthropic": (b'"input_tokens":', b'"output_tokens":'),
     }
 )
+_NUMBER = re.compile(rb"\s*(\d{1,18})")
 _NATIVE_COUNTS = (b'"prompt_eval_count":', b'"eval_count":')
 
 
@@ -186,11 +187,12 @@ def ending(demand: Demand, tail: bytes) -> Literal["whole", "error", "cut"]:
     end = tail.rstrip()
     if not demand.stream or demand.dialect in ("embed", "embeddings", "openai-embeddings"):
         return "whole" if end.endswith(b"}") else "cut"
-    if demand.dialect == "openai-chat":
-        return "whole" if end.endswith(b"data: [DONE]") else "cut"
+    # A line of JSON holds no line break of its own, so what begins a line is never something the model said.
     if demand.dialect == "anthropic":
-        return _ending_anthropic(end)
+        return _ending_anthropic(b"\n" + end)
     line = end[end.rfind(b"\n") + 1 :]
+    if demand.dialect == "openai-chat":
+        return "whole" if line == b"data: [DONE]" else "cut"
     if not line.endswith(b"}"):
         return "cut"
     if line.startswith(b'{"error":'):
@@ -199,10 +201,12 @@ def ending(demand: Demand, tail: bytes) -> Literal["whole", "error", "cut"]:
 
 
 def _ending_anthropic(end: bytes) -> Literal["whole", "error", "cut"]:
-    last = end[end.rfind(b"event: ") :]
-    if last.startswith(b"event: message_stop") and last.endswith(b"}"):
-        return "whole"
-    return "error" if last.startswith(b"event: error") else "cut"
+    last = end[end.rfind(b"\nevent: ") + 1 :]
+    if not last.endswith(b"}"):
+        return "cut"
+    if last.startswith(b"event: error\n"):
+        return "error"
+    return "whole" if last.startswith(b"event: message_stop\n") else "cut"
 
 
 def ended(demand: Demand, tail: bytes) -> bool:
@@ -220,7 +224,7 @@ def _count(tail: bytes, field: bytes) -> int | None:
     """The number after the last `field` that is one: not part of a longer name, not inside a text."""
     at = len(tail)
     while (at := tail.rfind(field, 0, at)) >= 0:
-        number = re.compile(rb"\s*(\d{1,18})").match(tail, at + len(field))
+        number = _NUMBER.match(tail, at + len(field))
         if number and tail[max(0, at - 1) : at] != b"\\":
             return int(number[1])
     return None
