@@ -56,7 +56,6 @@ class Journal:
         self._limit = self._full
         self._handed = 0  # bytes given to the thread
         self._broken_at: float | None = None
-        self._unmade = 0  # steps of which no line was made
         self._open_fact: m.Fact | None = None
         self._closing = threading.Event()
         self._flush = flush
@@ -66,7 +65,7 @@ class Journal:
     @property
     def lost(self) -> int:
         """Steps that could not be kept since the start."""
-        return self._unmade + self._files.lost
+        return self._files.lost
 
     @property
     def trouble(self) -> str:
@@ -117,17 +116,17 @@ class Journal:
 
     def _append(self, fact: m.Fact, orders: list[m.Order] | None) -> None:
         if self._size is None or self._files.trouble:
-            self._unmade += 1
+            self._files.unmade += 1
             return
         try:
             line = step_line(fact, orders)
         except ValueError as error:
             self._files.give_up(f"a line cannot be written: {error}")
-            self._unmade += 1
+            self._files.unmade += 1
             return
         if self._hangs():
             self._files.give_up("the disk hangs")
-            self._unmade += 1
+            self._files.unmade += 1
             return
         self._hand_over(line, len(line))
 
@@ -179,8 +178,14 @@ class _Files:
         self._good = 0  # bytes of the file that are whole lines
         self._told = False
         self.trouble = ""
-        self.lost = 0  # steps handed over and not written
+        self.unmade = 0  # steps of which no line was made; counted by the loop
+        self._dropped = 0  # steps handed over and not written; counted by the thread
         self.taken = 0  # bytes handed over and dealt with
+
+    @property
+    def lost(self) -> int:
+        """Steps that could not be kept."""
+        return self.unmade + self._dropped
 
     def begin(self, begin: _Begin) -> None:
         """Go on in a new file, making room for it first."""
@@ -210,13 +215,13 @@ class _Files:
         data = b"".join(lines)
         self.taken += len(data)
         if self._file is None:
-            self.lost += len(lines)
+            self._dropped += len(lines)
             return
         good = self._good
         try:
             self._put(data)
         except OSError as error:
-            self.lost += self._undo(lines, good)
+            self._dropped += self._undo(lines, good)
             self.close()
             self.give_up(str(error))
 
@@ -267,7 +272,10 @@ class _Files:
 
     def _prune(self) -> None:
         """Remove the oldest files until what remains is within `keep`."""
-        sizes = [(path, path.stat().st_size) for path in sorted(self._folder.glob(PATTERN))]
+        sizes = []
+        for path in sorted(self._folder.glob(PATTERN)):
+            with contextlib.suppress(FileNotFoundError):  # another daemon keeps house here too
+                sizes.append((path, path.stat().st_size))
         total = sum(size for _, size in sizes)
         for path, size in sizes:
             if total <= self._keep:
