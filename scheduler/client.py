@@ -24,11 +24,15 @@ ROOM_POLL = 0.02  # seconds between looks at a full buffer
 
 def end_to_end(headers: Headers) -> list[tuple[bytes, bytes]]:
     """The headers that travel on: without those of one connection (RFC 9110 section 7.6.1)."""
-    pairs = list(headers)
-    named = {
-        token.strip().lower() for name, value in pairs if name.lower() == b"connection" for token in value.split(b",")
-    }
-    return [(name, value) for name, value in pairs if (low := name.lower()) not in HOP_BY_HOP and low not in named]
+    kept = []
+    named: set[bytes] = set()
+    for pair in headers:
+        name = pair[0].lower()
+        if name == b"connection":
+            named.update(token.strip().lower() for token in pair[1].split(b","))
+        elif name not in HOP_BY_HOP:
+            kept.append(pair)
+    return [pair for pair in kept if pair[0].lower() not in named] if named else kept
 
 
 class Client:

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from itertools import count
 from typing import Any, Protocol
 
@@ -21,6 +22,8 @@ from scheduler.demand import Body, Demand
 from scheduler.errors import BadRequest, Failure, Refused
 from scheduler.exchange import Exchange
 from scheduler.forwarder import Forwarder
+from scheduler.names import normal_name
+from scheduler.origins import Border
 from scheduler.upstream import Headers
 
 log = logging.getLogger(__name__)
@@ -34,7 +37,7 @@ NOT_FORWARDED = frozenset((b"host", b"origin", b"content-length", b"expect"))
 HEAD_LIMIT = 1 << 16  # bytes of one header line that are read
 SHUTTING_DOWN = "the scheduler is shutting down"
 NOWHERE = Body(b"", b"")  # in an exchange's demand: its body is with the store
-STAND_IN = [(b"X-Scheduler-Stand-In", b"1")]
+STAND_IN = (b"X-Scheduler-Stand-In", b"1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,8 @@ class Dispatcher(Protocol):
 
 
 class Listener:
-    """The HTTP server. `start` it inside its forwarder; `own` answers our own routes by path."""
+    """The HTTP server. `start` it inside its forwarder; `own` answers our own routes by path; `border` is
+    Ollama's rule for Host and Origin, by default as Ollama has it on `wire.host` with nothing configured."""
 
     def __init__(
         self,
@@ -71,6 +75,7 @@ class Listener:
         rules: dialects.Rules,
         own: Mapping[str, Own],
         wire: WireConfig,
+        border: Border | None = None,
     ) -> None:
         self._dispatcher = dispatcher
         self._forwarder = forwarder
@@ -78,6 +83,7 @@ class Listener:
         self._rules = rules
         self._own = own
         self._wire = wire
+        self._border = border or Border(loopback=_is_loopback(wire.host))
         self._prefix = f"r{secrets.token_hex(2)}-"
         self._ids = count(1)
         self._accepting = True
@@ -129,8 +135,14 @@ class Listener:
 
     async def _hear(self, request: web.BaseRequest) -> Sent:
         wire = self._wire
-        extra = STAND_IN if self._dispatcher.state.stand_in else ()
+        verdict = self._border.check(request.method, request.headers.get("Host", ""), request.headers.get("Origin", ""))
+        extra = [(name.encode(), value.encode()) for name, value in verdict.headers]
+        if self._dispatcher.state.stand_in:
+            extra.append(STAND_IN)
         client = Client(request, buffer=wire.buffer, silence=wire.client_silence, extra=extra)
+        if verdict.status is not None:
+            client.whole(verdict.status, (), b"")
+            return Sent(client)
         route = dialects.route(request.method, request.raw_path)
         try:
             await self._serve(request, route, client)
@@ -197,7 +209,9 @@ class Listener:
                 self._dispatcher.forget(request_id)
 
     def _is_remote(self, model: str) -> bool:
-        return any(listed.remote and listed.name == model for listed in self._dispatcher.state.listed or ())
+        return any(
+            listed.remote and normal_name(listed.name) == model for listed in self._dispatcher.state.listed or ()
+        )
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         """The whole body, kept nowhere else."""
@@ -232,6 +246,13 @@ def _fail(client: Client, route: dialects.Route, failure: Failure) -> None:
 
 def _travelling(request: web.BaseRequest, ours: frozenset[bytes]) -> Headers:
     return [(name, value) for name, value in end_to_end(request.raw_headers) if name.lower() not in ours]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _peer(request: web.BaseRequest) -> str:
