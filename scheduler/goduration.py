@@ -28,8 +28,6 @@ def parse_keep_alive(value: Any) -> int:
     if isinstance(value, bool):
         raise NotJSON("Unsupported type: 'bool'")
     if isinstance(value, float):
-        if value in (float("inf"), float("-inf")):
-            raise NotJSON("json: cannot unmarshal number out of range into Go value of type float64")
         return FOREVER if value < 0 or value > 9e9 else int(value * 1e9)
     if isinstance(value, str):
         nanoseconds = parse_duration(value)

@@ -6,6 +6,7 @@ The types of Ollama's own requests are in `scheduler.structs`. Messages are Go 1
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -46,6 +47,7 @@ class Check:
     saved: str | None = None
     struct: str = ""
     path: tuple[str, ...] = ()
+    text: str = ""  # of the whole field under way, as it was written
 
     def visit(self, value: Any, go: Go, text: str | None = None) -> None:
         """Decode `value` into `go`. Raises NotJSON where a type's own UnmarshalJSON fails."""
@@ -103,7 +105,7 @@ class Check:
             for item in value:
                 self._any(item, ANY)
         elif isinstance(value, float) and math.isinf(value):
-            self.mismatch("number out of range", "float64")
+            self.mismatch(f"number {_out_of_range(self.text)}", "float64")
 
     def _scalar(self, value: Any, go: Go, text: str | None) -> None:
         if isinstance(value, bool):
@@ -128,6 +130,14 @@ class Check:
             self.mismatch(f"number {text or f'{value:g}'}", go.name)
 
 
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+
+
+def _out_of_range(text: str) -> str:
+    """The first number in `text` that no float64 holds, as it was written."""
+    return next((number for number in _NUMBER.findall(text) if math.isinf(float(number))), "out of range")
+
+
 def word(value: Any) -> str:
     """What Go calls a JSON value of this kind in its messages."""
     if isinstance(value, bool):
@@ -145,7 +155,7 @@ def check(fields: list[Field], into: Go) -> None:
     for pair in fields:
         name = field_name(pair.name, into.fields)
         if name:
-            run.path = (name,)
+            run.path, run.text = (name,), pair.text
             run.visit(pair.value, into.fields[name], pair.text)
     if run.saved:
         raise NotJSON(run.saved)

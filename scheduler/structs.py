@@ -20,6 +20,10 @@ from scheduler.gotypes import ANY, Check, Go, field_name, word
 
 
 def _keep_alive(value: Any, run: Check) -> None:
+    inner = Check(struct=run.struct, path=run.path, text=run.text)
+    inner.visit(value, ANY)
+    if inner.saved:
+        raise NotJSON(inner.saved)
     parse_keep_alive(value)
 
 
