@@ -83,9 +83,7 @@ def _write(path: Path, content: bytes) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600 by its contract
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            file.write(content)  # no fsync: it would hold up the event loop, and a bad file costs little
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

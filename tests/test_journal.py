@@ -42,7 +42,7 @@ def strategy(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
     """Values of the types that facts and orders are made of."""
     if hint is float:
         return st.floats(allow_nan=False, allow_infinity=False)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         hints = typing.get_type_hints(hint)
         return st.builds(hint, **{field.name: strategy(hints[field.name]) for field in dataclasses.fields(hint)})
     origin, args = typing.get_origin(hint), typing.get_args(hint)

@@ -1,0 +1,163 @@
+"""What outlives a restart comes back as it was; what is bad is kept aside and never stops a start."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from scheduler.core import messages as m
+from scheduler.core.machine import Machine
+from scheduler.saved import Learned, Saved, apply, key, load, save
+from tests.played import CODER, CONFIG, FAST, QUALITY, SIZES, Play
+
+
+def learned_machine() -> Machine:
+    """A core that has learned something of every model."""
+    play = Play(9)
+    play.begin()
+    play.demand(400, 2500.0)
+    play.run()
+    play.post(m.PhaseSet(play.at, "orchestra", "a test"))
+    return play.machine
+
+
+def test_learned_values_survive(tmp_path: Path) -> None:
+    """Phase, durations, measured size and unaided context of each model are those of the daemon before."""
+    old = learned_machine()
+    save(tmp_path / "learned.json", old.state)
+    new = apply(load(tmp_path / "learned.json"), Machine.fresh(CONFIG, 5.0))
+    assert new.state.phase == "orchestra"
+    for name in SIZES:
+        was, now = old.state.models[name], new.state.models[name]
+        assert was.load_learned is not None
+        assert now.load_seconds == was.load_seconds == was.load_learned
+        assert (now.unload_seconds, now.service_seconds) == (was.unload_seconds, was.service_seconds)
+        assert (now.measured, now.unaided, now.digest) == (was.measured, was.unaided, was.digest)
+        assert now.first_byte_per_byte == was.first_byte_per_byte
+        assert (now.state, now.held, now.loads) == ("absent", 0, 0)
+
+
+def test_a_model_outside_the_configuration_is_remembered_too(tmp_path: Path) -> None:
+    """What was learned of a model that only Ollama lists is there again before Ollama lists it."""
+    save(tmp_path / "learned.json", learned_machine().state)
+    assert "small:latest" not in {model.name for model in CONFIG.models}
+    new = apply(load(tmp_path / "learned.json"), Machine.fresh(CONFIG, 5.0))
+    assert new.state.models["small:latest"].load_learned is not None
+
+
+def test_the_phase_is_in_force_at_once(tmp_path: Path) -> None:
+    """A machine that went on in a phase refuses what that phase excludes."""
+    old = learned_machine()
+    old.step(m.PhaseSet(old.state.at, "evening", "a test"))
+    save(tmp_path / "learned.json", old.state)
+    new = apply(load(tmp_path / "learned.json"), Machine.fresh(CONFIG, 5.0))
+    refusals = new.step(m.Arrived(6.0, "r1", CODER))
+    assert isinstance(refusals[0], m.Refuse)
+    assert "phase 'evening'" in refusals[0].message
+
+
+def test_a_phase_that_is_gone_is_ignored(tmp_path: Path) -> None:
+    """A phase that the configuration no longer has gives way to the configured one."""
+    new = apply(Saved(phase="carnival"), Machine.fresh(CONFIG, 5.0))
+    assert new.state.phase == CONFIG.phase
+
+
+def test_another_blob_is_measured_anew(tmp_path: Path) -> None:
+    """A size measured of a blob that was replaced while we were away does not count for the new one."""
+    saved = Saved(models={FAST: Learned(digest="old", measured=9 * 10**9, unaided=4096, load_learned=3.0)})
+    machine = apply(saved, Machine.fresh(CONFIG, 5.0))
+    machine.step(m.MemorySeen(6.0, 38 * 10**9, "set"))
+    assert machine.state.models[FAST].size == 9 * 10**9
+    machine.step(m.ModelsListed(7.0, (m.Listed(FAST, 5 * 10**9, digest="new"),)))
+    assert machine.state.models[FAST].size == 5 * 10**9
+
+
+def test_uninstalled_models_are_forgotten(tmp_path: Path) -> None:
+    """What Ollama no longer has is not carried on for ever."""
+    machine = learned_machine()
+    machine.step(m.ModelsListed(machine.state.at, (m.Listed(QUALITY, SIZES[QUALITY]),)))
+    save(tmp_path / "learned.json", machine.state)
+    assert set(load(tmp_path / "learned.json").models) == {QUALITY}
+
+
+def test_the_file_is_private_and_whole(tmp_path: Path) -> None:
+    """The file is its owner's alone, made with its folder, and nothing half written stays beside it."""
+    path = tmp_path / "state" / "learned.json"
+    for _ in range(2):
+        save(path, learned_machine().state)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [each.name for each in path.parent.iterdir()] == ["learned.json"]
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the disk fails on the way, the file that was there stays and the attempt leaves nothing behind."""
+    path = tmp_path / "learned.json"
+    save(path, learned_machine().state)
+    before = path.read_bytes()
+
+    def fail(_: Path, __: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="No space left"):
+        save(path, Machine.fresh(CONFIG, 1.0).state)
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["learned.json"]
+
+
+def test_no_file_is_no_trouble(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The first start has nothing to remember and says nothing about it."""
+    assert load(tmp_path / "learned.json") == Saved()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not json",
+        b"[]",
+        b'{"format": 2}',
+        b'{"phase": 5}',
+        b'{"models": {"a": {"measured": -1}}}',
+        b'{"models": {"a": {"load_learned": "fast"}}}',
+        b'{"models": {"a": {"load_learned": -2.0}}}',
+        b'{"models": {"a": {"load_learned": NaN}}}',
+        b"\xff\xfe",
+    ],
+)
+def test_a_bad_file_is_ignored_and_kept_aside(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that cannot be understood is told, set aside for whoever wants to look, and the start goes on."""
+    path = tmp_path / "learned.json"
+    path.write_bytes(content)
+    assert load(path) == Saved()
+    assert not path.exists()
+    assert (tmp_path / "learned.json.bad").read_bytes() == content
+    assert "kept as learned.json.bad" in caplog.text
+
+
+def test_a_file_that_cannot_be_opened_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever stands in the file's place, the start goes on with a warning."""
+    (tmp_path / "learned.json").mkdir()
+    assert load(tmp_path / "learned.json") == Saved()
+    assert "cannot be read" in caplog.text
+
+
+def test_the_key_lasts(tmp_path: Path) -> None:
+    """The key of the digests is made once, secret, and the same at every start; a mutilated one is made anew."""
+    path = tmp_path / "state" / "key"
+    first = key(path)
+    assert len(first) == 32
+    assert key(path) == first
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.write_bytes(first[:5])
+    second = key(path)
+    assert second != first
+    assert key(path) == second
+
+
+def test_a_key_that_cannot_be_kept_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where there is no place for the key, the daemon still gets one."""
+    (tmp_path / "state").write_text("a file")
+    assert len(key(tmp_path / "state" / "key")) == 32
+    assert "cannot be kept" in caplog.text
