@@ -111,4 +111,4 @@ def fold(key: str) -> str:
     """
     if key.isascii():
         return key.lower()
-    return key.replace("\u017f", "s").replace("\u212a", "k").lower()
+    return key.replace("\u017f", "s").lower()  # which makes a k of U+212A, and an ASCII letter of nothing else
