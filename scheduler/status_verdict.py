@@ -6,7 +6,7 @@ from scheduler.core import sizes
 from scheduler.core.state import CoreState, ModelState, TransitionState
 from scheduler.core.view import Sets
 from scheduler.ledger import Ledger
-from scheduler.outlook import expected, fit_of, gigabytes, short, size_of, trouble
+from scheduler.outlook import expected, fit_of, gigabytes, short, size_of, trouble, waits_for
 from scheduler.status_schema import Need, Verdict
 
 ORPHANS_PATIENCE = 60.0  # seconds that orphans may take to end by themselves
@@ -37,7 +37,7 @@ def verdict(state: CoreState, now: float, needed: list[Need], waiting: int, runn
 
 
 def headline(state: CoreState, now: float, needed: list[Need], waiting: int, running: int) -> str:
-    """The whole of it in one sentence."""
+    """The whole of it in one sentence; the order is that of `verdict`."""
     queue = f"{waiting} waiting" if waiting else "nobody waits"
     if needed:
         return f"{needed[0]['what']}; {queue}."
@@ -45,6 +45,9 @@ def headline(state: CoreState, now: float, needed: list[Need], waiting: int, run
         return f"Ollama has not answered yet; {queue}."
     if state.transition is not None:
         return f"{_change(state, state.transition, now)}; {queue}."
+    if waiting and not running and _idle(state, now):
+        first = min((state.models[name] for name in state.demanded), key=lambda model: model.away_since)
+        return f"Nothing moves: {queue}, {short(first.name)} for {waits_for(state, first, now)}."
     wrong = next((f"{short(m.name)}: {text}" for m, text in _troubled(state, now)), "")
     if wrong:
         return f"{wrong}; {queue}."
@@ -90,14 +93,6 @@ def _memory(state: CoreState, now: float, iso: Clock, ledger: Ledger) -> Iterato
     if since is not None and now >= since + ORPHANS_PATIENCE:
         what = f"Runners that Ollama left behind hold {gigabytes(state.orphans)}"
         yield Need(what=what, since=iso(since), type_this=ORPHANS_COMMAND)
-    over = sizes.promised(state) - (state.budget or 0)
-    if state.budget is None or over <= 0 or state.transition is not None:
-        return
-    idle = [model for name in state.present if (model := state.models[name]).state == "ready" and not model.running]
-    if idle and state.demanded:
-        largest = max(idle, key=lambda model: model.held)
-        what = f"Memory holds {gigabytes(over)} more than the budget, so nothing is loaded"
-        yield Need(what=what, since=iso(largest.since), type_this=f"ollama stop {largest.name}")
 
 
 def _models(state: CoreState, now: float, iso: Clock) -> Iterator[Need]:
