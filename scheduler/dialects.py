@@ -36,7 +36,7 @@ DEMANDS: Mapping[str, Dialect] = MappingProxyType(
     }
 )
 READS = frozenset({"/", "/api/version", "/api/tags", "/api/ps", "/v1/models"})
-OWN = frozenset({"/status", "/healthz", "/readyz"})
+OWN = frozenset({"/status", "/healthz", "/readyz", "/why"})
 
 
 @dataclass(frozen=True, slots=True)

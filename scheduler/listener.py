@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -28,8 +28,8 @@ from scheduler.upstream import Headers
 
 log = logging.getLogger(__name__)
 
-Own = Callable[[], tuple[int, Mapping[str, Any]]]
-"""Gives status and JSON of one of our own routes."""
+Own = Callable[[Mapping[str, str]], tuple[int, Mapping[str, Any]]]
+"""Gives status and JSON of one of our own routes for its query."""
 
 NOT_FORWARDED = frozenset((b"host", b"origin", b"content-length", b"expect"))
 """Request headers that are ours to say; `Origin` because Ollama would refuse ours (facts: its own host rules)."""
@@ -76,6 +76,7 @@ class Listener:
         own: Mapping[str, Own],
         wire: WireConfig,
         border: Border | None = None,
+        relist: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._dispatcher = dispatcher
         self._forwarder = forwarder
@@ -83,6 +84,7 @@ class Listener:
         self._rules = rules
         self._own = own
         self._wire = wire
+        self._relist = relist  # has the installed models read again: one may have come since
         self._border = border or Border(loopback=_is_loopback(wire.host))
         self._prefix = f"r{secrets.token_hex(2)}-"
         self._ids = count(1)
@@ -159,7 +161,7 @@ class Listener:
             case "demand":
                 await self._demand(request, route, client)
             case "own":
-                status, answer = self._own[request.raw_path.partition("?")[0]]()
+                status, answer = self._own[request.raw_path.partition("?")[0]](request.query)
                 client.whole(status, [(b"Content-Type", answers.JSON.encode())], json.dumps(answer).encode())
             case "refused":
                 raise dialects.refusal(request.method, request.raw_path)
@@ -177,6 +179,8 @@ class Listener:
         demand = dialects.understand(route, request.raw_path, raw, request.headers, self._rules, _peer(request))
         del raw
         headers = _travelling(request, NOT_FORWARDED | {b"content-encoding"})
+        if self._relist is not None and self._is_unknown(demand.model):
+            await self._relist()
         if demand.remote or self._is_remote(demand.model):
             body = demand.body.at(0)
             await self._forwarder.pass_on(demand.method, demand.path, headers, body, client, None)
@@ -207,6 +211,12 @@ class Listener:
                 exchange.leave()
             if exchange.forwarding is None:
                 self._dispatcher.forget(request_id)
+
+    def _is_unknown(self, model: str) -> bool:
+        """Whether Ollama has told what it has, and this was not among it."""
+        state = self._dispatcher.state
+        known = state.models.get(model)
+        return state.listed is not None and state.ollama == "up" and not (known and known.installed)
 
     def _is_remote(self, model: str) -> bool:
         return any(

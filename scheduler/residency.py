@@ -89,6 +89,11 @@ class Residency:
             self._listing = self._tasks.create_task(self._list())
         await asyncio.shield(self._listing)
 
+    async def relisted(self) -> None:
+        """Read what is installed, unless that was done within the last second."""
+        if self.listed_at is None or self._now() - self.listed_at > 1.0:
+            await self.listing()
+
     def start(self) -> None:
         """Knock at Ollama until it answers."""
         self._knock()

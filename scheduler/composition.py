@@ -1,0 +1,44 @@
+"""Turns the settings into the plain values that each part below gets; configuration stops here."""
+
+from scheduler.core.config import Config, ModelConfig, PhaseConfig
+from scheduler.routes import Aliases
+from scheduler.settings import PAID_ALIASES, Settings
+
+
+def core_config(settings: Settings) -> Config:
+    """What the core decides by."""
+    classes = settings.classes
+    ollama = settings.ollama_settings
+    phases = tuple(
+        PhaseConfig(name, tuple(phase.sets), phase.home or "", phase.settle) for name, phase in settings.phases.items()
+    )
+    return Config(
+        models=tuple(
+            ModelConfig(name, model.size or 0, model.num_ctx or 0, model.parallel)
+            for name, model in settings.models.items()
+        ),
+        sets=tuple((name, tuple(members)) for name, members in settings.sets.items()),
+        phases=phases or (PhaseConfig(settings.phase, tuple(settings.sets)),),
+        phase=settings.phase,
+        policy=settings.policy,
+        patience=(
+            ("interactive", classes.interactive.patience),
+            ("agent", classes.agent.patience),
+            ("helper", classes.helper.patience),
+            ("batch", classes.batch.patience),
+        ),
+        give_up=settings.queue.give_up,
+        ollama_wait=settings.queue.ollama_wait,
+        queue_limit=settings.queue.limit,
+        num_parallel=ollama.num_parallel,
+        max_loaded=ollama.max_loaded_models,
+        load_limit=None if settings.load.limit == "auto" else settings.load.limit,
+        stall_silence=settings.stall.silence,
+        stall_after_cut=settings.stall.after_cut,
+    )
+
+
+def aliases(settings: Settings) -> Aliases:
+    """The routing table."""
+    table = {alias: (target.model, target.class_) for alias, target in settings.aliases.items()}
+    return Aliases(table, PAID_ALIASES)

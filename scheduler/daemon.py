@@ -1,0 +1,262 @@
+"""Builds every part, joins them, starts and stops them in order; the composition root of `serve`."""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from scheduler import composition, saved, status
+from scheduler.bodies import BodyStore
+from scheduler.core import messages as m
+from scheduler.core.lifecycle import IllegalMove
+from scheduler.core.machine import Machine
+from scheduler.core.state import CoreState
+from scheduler.dialects import Rules
+from scheduler.dispatcher import Dispatcher, Witness
+from scheduler.errors import Failure
+from scheduler.forwarder import Forwarder
+from scheduler.housekeeping import Housekeeping
+from scheduler.journal import Journal
+from scheduler.ledger import Ledger
+from scheduler.listener import Listener, Own, WireConfig
+from scheduler.names import normal_name
+from scheduler.origins import Border
+from scheduler.residency import Residency
+from scheduler.settings import Settings
+from scheduler.upstream import Upstream
+from scheduler.watch import Budget, Watch
+from scheduler.why import why
+
+log = logging.getLogger(__name__)
+
+LEARNED = "learned.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How often the chores run and how long a stop may take, in seconds."""
+
+    look: float = 5.0  # /api/ps
+    listing: float = 60.0  # /api/tags
+    memory: float = 10.0
+    runners: float = 1.0
+    clocks: float = 5.0
+    save: float = 30.0
+    stop: float = 30.0  # running work may take so long to finish after SIGTERM
+
+
+class Daemon:
+    """One scheduler in front of one Ollama. `folder` keeps its state: journal, learned values, key."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        version: str,
+        rhythm: Rhythm | None = None,
+        warnings: tuple[str, ...] = (),
+    ) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.version = version
+        self.rhythm = rhythm or Rhythm()
+        self.warnings = warnings
+        self.witnesses: list[Witness] = []  # told of each step beside the ledger and the journal
+        self.acquainted = asyncio.Event()  # Ollama has told what it has, and what is resident
+        self.ready = asyncio.Event()  # it listens
+        self.port = 0
+        self._started = time.monotonic()
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """End in order: no new work, running work finishes, models stay."""
+        self._stop.set()
+
+    @property
+    def state(self) -> CoreState:
+        """The core's memory; read only."""
+        return self._dispatch.state
+
+    def status(self) -> Mapping[str, Any]:
+        """What /status says now."""
+        return self._tell({})[1]
+
+    async def run(self, acquainted: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Serve until `stop`; `acquainted` runs beside it from the moment it listens.
+
+        Raises OSError if the address is taken, IllegalMove on a bug of the core.
+        """
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                await self._live(tasks, acquainted)
+        except* (OSError, IllegalMove) as group:
+            raise _first(group) from group
+
+    async def _live(self, tasks: asyncio.TaskGroup, acquainted: Callable[[], Awaitable[None]] | None) -> None:
+        dispatcher = self._dispatcher()
+        async with contextlib.AsyncExitStack() as closing:
+            closing.callback(self._journal.close)
+            closing.callback(dispatcher.close)
+            closing.callback(self._save, dispatcher)
+            residency = Residency(
+                self.settings.ollama, tasks, dispatcher.post, dispatcher.now, lambda: dispatcher.state
+            )
+            closing.push_async_callback(residency.close)
+            dispatcher.attach(residency)
+            listener, forwarder, watch = self._wire(dispatcher, residency)
+            closing.push_async_callback(watch.close)
+            closing.push_async_callback(listener.close)
+            await closing.enter_async_context(forwarder)
+            await watch.memory()
+            await listener.start()
+            self.port = listener.port
+            residency.start()
+            chores = self._chores(dispatcher, residency, watch)
+            closing.callback(chores.stop)
+            self.ready.set()
+            log.info("listening port=%d ollama=%s", self.port, self.settings.ollama)
+            beside = [tasks.create_task(_quietly(acquainted()))] if acquainted else []
+            await self._until_stopped(dispatcher)
+            for task in beside:
+                task.cancel()
+            await self._wind_down(dispatcher, listener)
+
+    async def _until_stopped(self, dispatcher: Dispatcher) -> None:
+        """Wait for `stop`; raises what broke the core, if that comes first."""
+        stopped = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait((stopped, dispatcher.failed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+        if dispatcher.failed.done():
+            dispatcher.failed.result()
+
+    async def _wind_down(self, dispatcher: Dispatcher, listener: Listener) -> None:
+        """No new work; those who wait are told, running work finishes within the limit; models stay."""
+        await listener.stop_accepting()
+        dispatcher.post(m.Stopping(dispatcher.now()))
+        left = await listener.drain(self.rhythm.stop)
+        log.info("stopped unfinished=%d", left)
+
+    def _dispatcher(self) -> Dispatcher:
+        """The core with what earlier lives learned, and its witnesses."""
+        machine = Machine.fresh(composition.core_config(self.settings), time.monotonic())
+        machine = saved.apply(saved.load(self.folder / LEARNED), machine)
+        dispatcher = Dispatcher(machine)
+        self._ledger = Ledger()
+        self._journal = Journal(self.folder / "journal", self.settings.journal.keep, self.version)
+        dispatcher.precede(self._journal.before)
+        dispatcher.witness(self._journal.note)
+        dispatcher.witness(self._ledger.note)
+        dispatcher.witness(self._acquaint)
+        for witness in self.witnesses:
+            dispatcher.witness(witness)
+        self._dispatch = dispatcher
+        return dispatcher
+
+    def _wire(self, dispatcher: Dispatcher, residency: Residency) -> tuple[Listener, Forwarder, Watch]:
+        settings = self.settings
+        host, port = settings.listen_at
+        queue, memory, ollama = settings.queue, settings.memory, settings.ollama_settings
+        forwarder = Forwarder(Upstream(settings.ollama), dispatcher)
+        budget = Budget(
+            None if memory.budget == "auto" else memory.budget,
+            None if ollama.device == "auto" else ollama.device,
+            ollama.reap_orphans,
+        )
+        watch = Watch(budget, dispatcher.post, dispatcher.now, lambda: dispatcher.state, forwarder, residency.blobs)
+        rules = Rules(composition.aliases(settings), frozenset(settings.probes.texts), saved.key(self.folder / "key"))
+        bodies = BodyStore(queue.body_memory, queue.body_disk, self.folder)
+        own: dict[str, Own] = {}
+        border = Border(
+            ipaddress.ip_address(host).is_loopback if host[:1].isdigit() or ":" in host else host == "localhost",
+            ollama.origins,
+            socket.gethostname(),
+            tuple(a.address for found in psutil.net_if_addrs().values() for a in found),
+        )
+        listener = Listener(
+            dispatcher, forwarder, bodies, rules, own, WireConfig(host, port), border, residency.relisted
+        )
+
+        def tell(_: Mapping[str, str]) -> tuple[int, Mapping[str, Any]]:
+            progress = {i: exchange.progress for i, exchange in listener.exchanges.items()}
+            around = status.Surroundings(
+                self.version,
+                settings.ollama,
+                self._started,
+                self.warnings,
+                {name: engine.prefill for name, engine in watch.engines.items()},
+                self._journal.lost,
+                self._journal.trouble,
+            )
+            return 200, status.build(dispatcher.state, dispatcher.now(), time.time(), progress, self._ledger, around)
+
+        def explain(query: Mapping[str, str]) -> tuple[int, Mapping[str, Any]]:
+            asked = query.get("model", "")
+            try:
+                target = rules.aliases.resolve(asked)
+            except Failure as failure:
+                return failure.status, {"error": failure.message}
+            model = normal_name(target.model)
+            return 200, why(dispatcher.state, model, dispatcher.now(), alias=asked, cls=target.cls)
+
+        own["/status"] = self._tell = tell
+        own["/why"] = explain
+        own["/healthz"] = lambda _: (200, {"status": "ok"})
+        own["/readyz"] = lambda _: (200, {"status": "ready"}) if self.ready.is_set() else (503, {"status": "starting"})
+        return listener, forwarder, watch
+
+    def _chores(self, dispatcher: Dispatcher, residency: Residency, watch: Watch) -> Housekeeping:
+        rhythm = self.rhythm
+        chores = Housekeeping()
+
+        def look() -> None:
+            if dispatcher.state.ollama == "up":
+                residency.look()
+
+        async def listing() -> None:
+            if dispatcher.state.ollama == "up":
+                await residency.listing()
+
+        chores.every(rhythm.look, "look at /api/ps", look)
+        chores.every(rhythm.listing, "look at /api/tags", listing)
+        chores.every(rhythm.memory, "look at memory", watch.memory)
+        chores.every(rhythm.runners, "look at silent runners", watch.runners)
+        chores.every(rhythm.clocks, "look at the clocks", watch.clocks)
+        chores.every(rhythm.save, "save what was learned", lambda: self._save(dispatcher))
+        chores.start()
+        return chores
+
+    def _acquaint(self, _fact: m.Fact, _orders: list[m.Order], machine: Machine) -> None:
+        state = machine.state
+        if state.ollama == "up" and not state.looking and state.listed is not None:
+            self.acquainted.set()
+
+    def _save(self, dispatcher: Dispatcher) -> None:
+        try:
+            saved.save(self.folder / LEARNED, dispatcher.state)
+        except OSError as error:
+            log.warning("what was learned could not be saved: %s", error)
+
+
+async def _quietly(work: Awaitable[None]) -> None:
+    """Work beside the daemon whose failure must not end it."""
+    try:
+        await work
+    except Exception:
+        log.exception("beside the daemon")
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    """The first error inside a group of groups."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

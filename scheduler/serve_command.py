@@ -1,0 +1,93 @@
+"""`serve`: the daemon in front of the Ollama that the configuration names, until SIGTERM or Ctrl-C."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+import typer
+import uvloop
+
+from scheduler import banner
+from scheduler.core.lifecycle import IllegalMove
+from scheduler.daemon import Daemon, Rhythm
+from scheduler.settings import Settings
+from scheduler.settings_problems import SettingsError
+from scheduler.settings_read import read_settings
+
+CODES = "Exit codes: 0 stopped when told to, 1 a bug ended it (the journal replays it), 2 bad configuration or address."
+BUG, BAD = 1, 2
+INTRODUCE_SECONDS = 15.0  # how long the introduction waits for Ollama to tell what it has
+PROGRAM = "ollama-scheduler"
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="The configuration to read.")]
+StateOption = Annotated[
+    Path | None,
+    typer.Option("--state", metavar="DIR", help="Where journal and learned values are kept, instead of the usual."),
+]
+
+
+def serve(config: ConfigOption = None, state: StateOption = None) -> None:
+    """Serve in front of Ollama. Without Ollama it starts, says so, holds requests, and recovers by itself."""
+    try:
+        read = read_settings(config)
+    except SettingsError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(BAD) from None
+    warnings = tuple(str(problem) for problem in read.warnings)
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    raise typer.Exit(run(read.settings, state or state_folder(), warnings=warnings))
+
+
+def state_folder() -> Path:
+    """Where a daemon keeps its journal, its key and what it learned."""
+    return platformdirs.user_state_path(PROGRAM, appauthor=False)
+
+
+def run(
+    settings: Settings,
+    folder: Path,
+    *,
+    rhythm: Rhythm | None = None,
+    warnings: tuple[str, ...] = (),
+    say: Callable[[str], None] = typer.echo,
+) -> int:
+    """Run a daemon to its end in this process; the exit code."""
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings, folder, rhythm, warnings, say))
+
+
+async def _serve(
+    settings: Settings, folder: Path, rhythm: Rhythm | None, warnings: tuple[str, ...], say: Callable[[str], None]
+) -> int:
+    daemon = Daemon(settings, folder, version(PROGRAM), rhythm, warnings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.stop)
+    try:
+        await daemon.run(lambda: _introduce(daemon, say))
+    except OSError as error:
+        typer.echo(f"cannot serve on {settings.listen}: {error.strerror or error}", err=True)
+        return BAD
+    except IllegalMove as error:
+        typer.echo(f"a bug ended the daemon: {error}; `ollama-scheduler journal verify` replays it", err=True)
+        return BUG
+    return 0
+
+
+async def _introduce(daemon: Daemon, say: Callable[[str], None]) -> None:
+    """Say what was found, once Ollama has told; after a while, that it has not."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(INTRODUCE_SECONDS):
+            await daemon.acquainted.wait()
+    for line in banner.lines(daemon.status()):
+        say(line)

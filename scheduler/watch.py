@@ -1,0 +1,113 @@
+"""What the chores look at: memory and orphans, silent runners, the clocks; each look becomes one fact."""
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from scheduler import memory
+from scheduler.core import messages as m
+from scheduler.core.state import CoreState
+from scheduler.engine import Engine, Engines
+
+log = logging.getLogger(__name__)
+
+SILENT = 1.0  # seconds without a byte before a runner is asked what it does
+GAP = 5.0  # seconds by which the wall clock must run ahead to be called sleep
+
+
+class Outstanding(Protocol):
+    """What the forwarder tells of a model's requests: seconds of silence, largest body in bytes, ids."""
+
+    def outstanding(self, model: str) -> tuple[float, int, tuple[str, ...]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Memory as configured: `budget` and `device` in bytes, None for "auto"."""
+
+    budget: int | None
+    device: int | None
+    reap_orphans: bool = False
+
+
+class Watch:
+    """Looks at the machine and posts what it sees."""
+
+    def __init__(
+        self,
+        budget: Budget,
+        post: Callable[[m.Fact], None],
+        now: Callable[[], float],
+        state: Callable[[], CoreState],
+        forwarder: Outstanding,
+        blobs: dict[str, str],
+    ) -> None:
+        self._budget = budget
+        self._post = post
+        self._now = now
+        self._state = state
+        self._forwarder = forwarder
+        self._blobs = blobs
+        self._engines = Engines()
+        self.engines: dict[str, Engine] = {}  # the last look at each silent runner, for /status
+        self.orphans: tuple[memory.Orphan, ...] = ()
+        self._clock_gap = time.time() - now()
+
+    async def memory(self) -> None:
+        """Post the budget in force, and what orphans hold; ends orphans only where the user allowed it."""
+        budget, source = self._budget.budget, "configured"
+        if budget is None:
+            budget, source = memory.auto_budget()
+        device = self._budget.device
+        if device is None:
+            device = await asyncio.to_thread(memory.metal_working_set)
+        folders = {str(Path(file).parent) for file in self._blobs.values() if file}
+        found: list[memory.Orphan] = []
+        for folder in sorted(folders) or [""]:
+            found += await asyncio.to_thread(memory.orphans, folder)
+        self.orphans = tuple(found)
+        if found and self._budget.reap_orphans:
+            for orphan in found:
+                log.warning("ending orphan pid=%d size=%d", orphan.pid, orphan.size)
+                os.kill(orphan.pid, signal.SIGTERM)
+        held = sum(orphan.size for orphan in found)
+        state = self._state()
+        known = (state.budget, state.budget_source, state.orphans, state.device)
+        if known != (budget, source, held, device):
+            self._post(m.MemorySeen(self._now(), budget, source, held, device))
+
+    async def runners(self) -> None:
+        """Ask every runner that owes us an answer and is silent whether it works."""
+        state = self._state()
+        for name in list(state.present):
+            model = state.models.get(name)
+            silent, body, ids = self._forwarder.outstanding(name)
+            if model is None or not ids or silent < SILENT:
+                self.engines.pop(name, None)
+                continue
+            engine = await self._engines.look(self._blobs.get(name, ""))
+            silent, body, ids = self._forwarder.outstanding(name)
+            if not ids:
+                continue
+            if engine is None:
+                self.engines.pop(name, None)
+            else:
+                self.engines[name] = engine
+            self._post(m.EngineSeen(self._now(), name, None if engine is None else engine.busy, silent, body))
+
+    def clocks(self) -> None:
+        """Notice that the machine slept: the wall clock went on, the monotonic one did not."""
+        gap = time.time() - self._now()
+        ahead, self._clock_gap = gap - self._clock_gap, gap
+        if ahead > GAP:
+            self._post(m.ClockGap(self._now(), ahead))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._engines.close()
