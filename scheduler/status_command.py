@@ -39,8 +39,11 @@ def status(
         typer.echo(one_line(answer))
     else:
         console = Console(highlight=False)
-        for text in lines(answer):  # where nobody looks at a screen, no line is cut
-            console.print(text, no_wrap=True, overflow="ellipsis", soft_wrap=not console.is_terminal)
+        for text in lines(answer):
+            if console.is_terminal:
+                console.print(text, no_wrap=True, overflow="ellipsis")
+            else:  # nobody looks at a screen: no line is cut
+                console.print(text, soft_wrap=True)
     raise typer.Exit(exit_code(answer))
 
 
@@ -97,7 +100,8 @@ def _needs(needs: list[Mapping[str, Any]]) -> Iterator[Text]:
     more = len(needs) - SHOWN_NEEDS
     for number, need in enumerate(needs[:SHOWN_NEEDS], 1):
         rest = f"  (and {more} more: --json)" if more > 0 and number == SHOWN_NEEDS else ""
-        yield Text.assemble(("needs you ", "bold red"), need["what"], "; type: ", (need["type_this"], "bold"), rest)
+        command = (need["type_this"], "bold")  # first: a narrow screen cuts what comes last
+        yield Text.assemble(("needs you ", "bold red"), "type: ", command, "  because: ", need["what"], rest)
 
 
 def _ollama(answer: Mapping[str, Any]) -> Text:
