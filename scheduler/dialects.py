@@ -98,23 +98,22 @@ def understand(
     values = gotypes.effective(fields, STRUCTS[dialect])
     prompts.check_values(dialect, values)
     alias = sound(values.get("model") or "")
-    _check_name(dialect, alias)
-    target_model = rules.aliases.resolve(alias)
-    _check_name(dialect, target_model.model)
+    meant = rules.aliases.resolve(alias)
+    _check_name(dialect, meant.model)
     prompts.check_input(dialect, values)
     stream = _streams(dialect, values)
-    remote = is_cloud(target_model.model)
+    remote = is_cloud(meant.model)
     kind = "request" if remote else _kind(dialect, values, stream, rules)
     return Demand(
         method="POST",
         path=target,
         dialect=dialect,
         alias=alias,
-        model=target_model.model if remote else normal_name(target_model.model),
+        model=meant.model if remote else normal_name(meant.model),
         kind=kind,
-        cls="batch" if kind == "preload" else target_model.cls,
+        cls="batch" if kind == "preload" else meant.cls,
         stream=stream,
-        body=_serialise(dialect, fields, target_model.model.strip(), remote),
+        body=_serialise(dialect, fields, meant.model.strip(), remote),
         digest=_digest(dialect, fields, rules.key),
         session=_session(fields, headers, client, rules.key),
         client=client,
@@ -202,17 +201,16 @@ def _serialise(dialect: Dialect, fields: list[Field], name: str, remote: bool) -
     """
     drop = frozenset({"model"}) if remote else _OURS
     kept = [pair.pair for pair in fields if not gotypes.field_name(pair.name, drop)]
-    kept.append(f'"model":{json.dumps(name, ensure_ascii=False)}')
-    rest = ",".join(kept)
+    model = f'"model":{json.dumps(name, ensure_ascii=False)}'.encode()
     if remote or dialect not in NATIVE:
-        return Body(f"{{{rest}}}".encode(), b"")
-    options = ",".join(_options(fields))
-    return Body(b'{"options":{', f"{options}}},{rest}}}".encode(), more=bool(options))
+        return Body(b"{%b}" % b",".join([*kept, model]), b"")
+    options = b",".join(_options(fields))
+    return Body(b'{"options":{', b",".join([options + b"}", *kept, model + b"}"]), more=bool(options))
 
 
-def _options(fields: list[Field]) -> list[str]:
+def _options(fields: list[Field]) -> list[bytes | memoryview]:
     """The options as Go merges them (one map, key by key; null forgets them), without those that reload a model."""
-    merged: dict[str, str] = {}
+    merged: dict[str, bytes | memoryview] = {}
     for pair in fields:
         if gotypes.field_name(pair.name, ("options",)):
             if pair.value is None:
@@ -233,7 +231,7 @@ def _digest(dialect: Dialect, fields: list[Field], key: bytes) -> str:
     for pair in fields:
         if name := gotypes.field_name(pair.name, _CONVERSATION):
             digest.update(b"\0%b\0" % name.encode())
-            digest.update(pair.text.encode())
+            digest.update(pair.text_bytes)
     return digest.hexdigest()
 
 

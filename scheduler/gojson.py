@@ -19,6 +19,19 @@ class Real(float):
     """A number written with a point or an exponent: Go refuses it where a whole number belongs."""
 
 
+class Source(NamedTuple):
+    """A body as text and, where each character of it is one byte, as the bytes it came in: those need no copy."""
+
+    text: str
+    raw: bytes | None = None
+
+    def cut(self, begin: int, end: int) -> bytes | memoryview:
+        """The bytes of one stretch of the text."""
+        if self.raw is None:
+            return self.text[begin:end].encode()
+        return memoryview(self.raw)[begin:end]
+
+
 class Field(NamedTuple):
     """One key of an object. `text` is the value as it was written, `pair` the key with it.
 
@@ -28,8 +41,22 @@ class Field(NamedTuple):
 
     name: str
     value: Any
-    text: str
-    pair: str
+    source: Source
+    begin: int
+    value_at: int
+    end: int
+
+    @property
+    def text(self) -> str:
+        return self.source.text[self.value_at : self.end]
+
+    @property
+    def text_bytes(self) -> bytes | memoryview:
+        return self.source.cut(self.value_at, self.end)
+
+    @property
+    def pair(self) -> bytes | memoryview:
+        return self.source.cut(self.begin, self.end)
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -54,7 +81,7 @@ def read_body(raw: bytes, into: str) -> list[Field]:
             return []
         raise NotJSON(f"json: cannot unmarshal {kind} into Go value of type {into}")
     try:
-        return _read_object(text, begin)[0]
+        return _read_object(Source(text, raw if raw.isascii() else None), begin)
     except RecursionError:
         value_kind(raw)
         raise NotJSON("invalid character '[' exceeded max depth") from None
@@ -65,15 +92,16 @@ def read_body(raw: bytes, into: str) -> list[Field]:
 
 def read_object(text: str) -> list[Field]:
     """The keys of one object's own text (a `Field.text` that was read before)."""
-    return _read_object(text, _skip(text, 0))[0]
+    return _read_object(Source(text), _skip(text, 0))
 
 
-def _read_object(text: str, at: int) -> tuple[list[Field], int]:
-    """The keys of the object that begins at `at`, and where it ends. Raises ValueError."""
+def _read_object(source: Source, at: int) -> list[Field]:
+    """The keys of the object that begins at `at`. Raises ValueError."""
     fields: list[Field] = []
+    text = source.text
     at = _skip(text, at + 1)
     if text.startswith("}", at):
-        return fields, at + 1
+        return fields
     while True:
         begin = at
         if not text.startswith('"', at):
@@ -84,10 +112,10 @@ def _read_object(text: str, at: int) -> tuple[list[Field], int]:
             raise ValueError("a key without a colon")
         value_at = _skip(text, at + 1)
         value, at = _decoder.raw_decode(text, value_at)
-        fields.append(Field(sound(name), value, text[value_at:at], text[begin:at]))
+        fields.append(Field(sound(name), value, source, begin, value_at, at))
         at = _skip(text, at)
         if text.startswith("}", at):
-            return fields, at + 1
+            return fields
         if not text.startswith(",", at):
             raise ValueError("neither a comma nor the end after a value")
         at = _skip(text, at + 1)

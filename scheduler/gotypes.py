@@ -47,9 +47,9 @@ class Check:
     saved: str | None = None
     struct: str = ""
     path: tuple[str, ...] = ()
-    text: str = ""  # of the whole field under way, as it was written
+    field: Field | None = None  # the one of the body that is under way
 
-    def visit(self, value: Any, go: Go, text: str | None = None) -> None:
+    def visit(self, value: Any, go: Go, top: bool = False) -> None:
         """Decode `value` into `go`. Raises NotJSON where a type's own UnmarshalJSON fails."""
         if value is None:
             if go.null:
@@ -66,7 +66,7 @@ class Check:
             case "map" | "any":
                 self._any(value, go)
             case _:
-                self._scalar(value, go, text)
+                self._scalar(value, go, top)
 
     def mismatch(self, what: str, name: str) -> None:
         """Keep, if it is the first, that `what` does not go into the Go type `name`."""
@@ -105,37 +105,38 @@ class Check:
             for item in value:
                 self._any(item, ANY)
         elif isinstance(value, float) and math.isinf(value):
-            self.mismatch(f"number {_out_of_range(self.text)}", "float64")
+            self.mismatch(f"number {_out_of_range(self.field)}", "float64")
 
-    def _scalar(self, value: Any, go: Go, text: str | None) -> None:
+    def _scalar(self, value: Any, go: Go, top: bool) -> None:
         if isinstance(value, bool):
             fits = go.kind == "bool"
         elif isinstance(value, str):
             fits = go.kind in ("string", "bytes")
         elif isinstance(value, float) and go.kind in ("int", "float"):
-            self._number(value, go, text)
+            self._number(value, go, top)
             return
         else:
             fits = go.kind == "bytes" and isinstance(value, list)
         if not fits:
             self.mismatch(word(value), go.name)
 
-    def _number(self, value: float, go: Go, text: str | None) -> None:
+    def _number(self, value: float, go: Go, top: bool) -> None:
         if go.kind == "float":
             fits = math.isfinite(value)
         else:
             limit = 2.0 ** _INT_BITS[go.name]
             fits = not isinstance(value, Real) and -limit <= value < limit
         if not fits:
-            self.mismatch(f"number {text or f'{value:g}'}", go.name)
+            self.mismatch(f"number {self.field.text if top and self.field else f'{value:g}'}", go.name)
 
 
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 
-def _out_of_range(text: str) -> str:
-    """The first number in `text` that no float64 holds, as it was written."""
-    return next((number for number in _NUMBER.findall(text) if math.isinf(float(number))), "out of range")
+def _out_of_range(field: Field | None) -> str:
+    """The first number in a field's text that no float64 holds, as it was written."""
+    numbers = _NUMBER.findall(field.text) if field else []
+    return next((number for number in numbers if math.isinf(float(number))), "out of range")
 
 
 def word(value: Any) -> str:
@@ -155,8 +156,8 @@ def check(fields: list[Field], into: Go) -> None:
     for pair in fields:
         name = field_name(pair.name, into.fields)
         if name:
-            run.path, run.text = (name,), pair.text
-            run.visit(pair.value, into.fields[name], pair.text)
+            run.path, run.field = (name,), pair
+            run.visit(pair.value, into.fields[name], top=True)
     if run.saved:
         raise NotJSON(run.saved)
 

@@ -20,7 +20,7 @@ from scheduler.gotypes import ANY, Check, Go, field_name, word
 
 
 def _keep_alive(value: Any, run: Check) -> None:
-    inner = Check(struct=run.struct, path=run.path, text=run.text)
+    inner = Check(struct=run.struct, path=run.path, field=run.field)
     inner.visit(value, ANY)
     if inner.saved:
         raise NotJSON(inner.saved)

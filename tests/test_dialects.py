@@ -23,6 +23,7 @@ ALIASES = Aliases(
         "gpt-4": ("qwen-quality-128k:latest", "agent"),
         "claude-3-haiku": ("qwen-fast:latest", "helper"),
         "far": ("gpt-oss:120b-cloud", None),
+        "the big one": ("qwen-quality-128k:latest", None),
     },
     paid=["claude-opus-4"],
 )
@@ -222,6 +223,7 @@ def test_names_go_upstream_as_they_are_meant() -> None:
     demand = asked("/api/chat", {"model": "GPT-4:latest", "messages": HI})
     assert (demand.alias, demand.model, demand.cls) == ("GPT-4:latest", "qwen-quality-128k:latest", "agent")
     assert sent(demand)["model"] == "qwen-quality-128k:latest"
+    assert asked("/api/chat", {"model": "the big one", "messages": HI}).model == "qwen-quality-128k:latest"
 
 
 def test_a_paid_name_is_refused() -> None:
