@@ -207,7 +207,7 @@ async def wired(
     core.serve = serve
     bodies = BodyStore(body_memory, body_disk)
     rules = Rules(Aliases({"gpt-4": ("m", "agent")}), frozenset({"What's 1 + 1?"}), b"k" * 32)
-    own = {"/healthz": lambda: (200, {"status": "ok"})}
+    own = {"/healthz": lambda query: (200, {"status": "ok", **query})}
     async with AsyncExitStack() as listener_stack, AsyncExitStack() as forwarder_stack:
         forwarder = await forwarder_stack.enter_async_context(Forwarder(Upstream(url), core, drain=drain))
         listener = Listener(core, forwarder, bodies, rules, own, WireConfig(port=0, **wire))
