@@ -1,6 +1,6 @@
 """Ask a running daemon one of its own routes, for the commands; it is found by `--url` or by the settings' `listen`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,8 +41,8 @@ def place(url: str | None, config: Path | None) -> str:
         raise typer.Exit(DOWN) from None
 
 
-def ask(url: str, route: str, query: Mapping[str, str] | None = None, *, knows: str) -> dict[str, Any]:
-    """The JSON object that `route` answers; `knows` is a key that only our answer has. Raises Silent."""
+def ask(url: str, route: str, query: Mapping[str, str] | None = None, *, knows: Set[str]) -> dict[str, Any]:
+    """The JSON object that `route` answers; it has one of `knows`, or it is not ours. Raises Silent."""
     try:
         with httpx.Client(trust_env=False, timeout=SECONDS) as client:  # never by way of a proxy
             answer = client.get(url + route, params=query)
@@ -51,6 +51,6 @@ def ask(url: str, route: str, query: Mapping[str, str] | None = None, *, knows: 
         raise Silent(url, str(error) or type(error).__name__) from None
     except ValueError:
         raise Silent(url, "something else answers there") from None
-    if not isinstance(content, dict) or knows not in content:
+    if not isinstance(content, dict) or not knows & content.keys():
         raise Silent(url, f"something else answers there ({answer.status_code})")
     return content

@@ -162,7 +162,7 @@ def _ago(seconds: float) -> str:
 def _answer(where: str) -> dict[str, Any]:
     """The daemon's answer, or one that says it is down."""
     try:
-        return ask(where, "/status", knows="verdict")
+        return ask(where, "/status", knows={"verdict"})
     except Silent as error:
         return {"verdict": "down", "headline": str(error), "needs_you": []}
 

@@ -20,13 +20,13 @@ def why(
     """Say what a request for MODEL would meet now: served, waiting for what, or refused, and why."""
     where = place(url, config)
     try:
-        answer = ask(where, "/why", {"model": model}, knows="would")
+        answer = ask(where, "/why", {"model": model}, knows={"would", "error"})
     except Silent as error:
         typer.echo(json.dumps({"would": None, "error": str(error)}) if json_out else str(error), err=not json_out)
         raise typer.Exit(DOWN) from None
     if json_out:
         typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
     else:
-        for sentence in answer["sentences"]:
+        for sentence in answer.get("sentences") or [f"A request would be refused: {answer['error']}."]:
             typer.echo(sentence)
-    raise typer.Exit(REFUSED if answer["would"] == "be refused" else 0)
+    raise typer.Exit(REFUSED if answer.get("would", "be refused") == "be refused" else 0)

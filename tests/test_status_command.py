@@ -270,6 +270,9 @@ def test_why_exit_codes() -> None:
         refused = run("why", "no-such-model", "--url", url)
     assert refused.exit_code == 1
     assert "refused with 404" in refused.stdout
+    with daemon({"/why": lambda _: {"error": "paid route not configured"}}) as url:
+        paid = run("why", "claude-opus-4", "--url", url)
+    assert (paid.exit_code, paid.stdout) == (1, "A request would be refused: paid route not configured.\n")
     down = run("why", "no-such-model", "--url", url)
     assert down.exit_code == 2
     assert "no scheduler answers" in down.stderr
