@@ -74,7 +74,8 @@ class Border:
     """The rules for one listening address.
 
     `loopback`: we listen on a loopback address, so the Host must be a local one. `origins`: Ollama's OLLAMA_ORIGINS,
-    beside its defaults. `hostname`: this machine's name. `addresses`: its own IP addresses.
+    beside its defaults. `hostname`: this machine's name. `addresses`: its own IP addresses,
+    of which a zone (`%en0`) does not count.
     Raises ValueError for an origin that Ollama itself would not start with.
     """
 
@@ -93,7 +94,7 @@ class Border:
         self._exact = frozenset(origin.strip().lower() for origin in allowed)
         self._wild = tuple(origin.partition("*")[::2] for origin in allowed if "*" in origin)
         self._hostname = hostname.lower()
-        self._addresses = frozenset(filter(None, map(_address, addresses)))
+        self._addresses = frozenset(filter(None, (_address(text.partition("%")[0]) for text in addresses)))
 
     def check(self, method: str, host: str, origin: str) -> Verdict:
         """Whether a request may pass. `host` and `origin` are its headers as sent, "" where it has none."""

@@ -5,7 +5,7 @@ import pytest
 from scheduler.origins import Border, Verdict
 
 HOST = "127.0.0.1:11434"
-BORDER = Border(loopback=True, hostname="Studio", addresses=["203.0.113.7", "fe80::1", "not an address"])
+BORDER = Border(loopback=True, hostname="Studio", addresses=["203.0.113.7", "fe80::1%en0", "not an address"])
 OPEN = Border(loopback=False)
 ALLOWED_HEADERS = (
     "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,X-Stainless-Arch,X-Stainless-Async,"
