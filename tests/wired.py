@@ -200,10 +200,17 @@ class Wired:
 
 @asynccontextmanager
 async def wired(
-    url: str, *, serve: bool = True, drain: float = 5.0, body_memory: int = 1 << 26, body_disk: int = 0, **wire: Any
+    url: str,
+    *,
+    core: Core | None = None,
+    serve: bool = True,
+    drain: float = 5.0,
+    body_memory: int = 1 << 26,
+    body_disk: int = 0,
+    **wire: Any,
 ) -> AsyncIterator[Wired]:
     """Listener and forwarder in front of `url`."""
-    core = Core()
+    core = core or Core()
     core.serve = serve
     bodies = BodyStore(body_memory, body_disk)
     rules = Rules(Aliases({"gpt-4": ("m", "agent")}), frozenset({"What's 1 + 1?"}), b"k" * 32)
