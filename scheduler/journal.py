@@ -51,7 +51,7 @@ class Journal:
         self._wall = wall
         self._now = now
         self._pending: deque[bytes | _Begin] = deque()
-        self._files = _Files(folder, keep - share)
+        self._files = _Files(folder, keep)
         self._size: int | None = None  # bytes of the file under way; None: none is
         self._limit = self._full
         self._handed = 0  # bytes given to the thread
@@ -112,7 +112,8 @@ class Journal:
         self._broken_at = None
         self._size = 0
         self._limit = max(self._full, 2 * len(line))
-        self._hand_over(_Begin(moment.strftime("%Y%m%dT%H%M%SZ"), line), len(line))
+        room = int(self._limit / FILL)
+        self._hand_over(_Begin(moment.strftime("%Y%m%dT%H%M%SZ"), line, room), len(line))
 
     def _append(self, fact: m.Fact, orders: list[m.Order] | None) -> None:
         if self._size is None or self._files.trouble:
@@ -164,13 +165,14 @@ class _Begin:
 
     stamp: str
     snapshot: bytes
+    room: int  # bytes it may come to hold
 
 
 class _Files:
     """The thread's side: the file under way, and the folder's size. Remembers a failure until `begin` succeeds."""
 
     def __init__(self, folder: Path, keep: int) -> None:
-        """`keep` bytes may remain in `folder` beside the file under way."""
+        """`folder` may hold `keep` bytes."""
         self._folder = folder
         self._keep = keep
         self._file: int | None = None
@@ -194,7 +196,7 @@ class _Files:
         path: Path | None = None
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._prune()
+            self._prune(self._keep - begin.room)
             path = self._create(begin.stamp)
             self._put(begin.snapshot)
         except OSError as error:
@@ -270,15 +272,15 @@ class _Files:
             os.ftruncate(self._file, good)
         return len(lines) - kept
 
-    def _prune(self) -> None:
-        """Remove the oldest files until what remains is within `keep`."""
+    def _prune(self, keep: int) -> None:
+        """Remove the oldest files until what remains is within `keep` bytes."""
         sizes = []
         for path in sorted(self._folder.glob(PATTERN)):
             with contextlib.suppress(FileNotFoundError):  # another daemon keeps house here too
                 sizes.append((path, path.stat().st_size))
         total = sum(size for _, size in sizes)
         for path, size in sizes:
-            if total <= self._keep:
+            if total <= keep:
                 break
             path.unlink(missing_ok=True)
             total -= size
