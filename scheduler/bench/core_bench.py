@@ -1,0 +1,143 @@
+"""What deciding costs: microseconds of `Machine.step` with 100 requests waiting, over a mix of all common facts.
+
+The machine runs under a virtual clock: every order is answered after a plausible time, and whoever leaves the queue is
+replaced, so that the documented three models change places again and again and the number waiting stays.
+"""
+
+import heapq
+import time
+from itertools import count
+from statistics import fmean, median, quantiles
+
+from scheduler.bench.report import Row
+from scheduler.core import messages as m
+from scheduler.core.config import Config, ModelConfig, PhaseConfig
+from scheduler.core.machine import Machine
+
+QUALITY, CODER, FAST = "qwen-quality-128k:latest", "qwen2.5-coder:32b-instruct", "qwen-fast:latest"
+SIZES = {QUALITY: 35_000_000_000, CODER: 20_000_000_000, FAST: 5_000_000_000}  # bytes
+CONTEXTS = {QUALITY: 131072, CODER: 32768, FAST: 32768}
+BUDGET = 38_000_000_000
+WAITING = 100
+STEPS = 20_000
+SERVICE, LOAD, UNLOAD = 2.0, 20.0, 1.0  # virtual seconds
+HANG_UP_EVERY = 10  # one arrival in so many replaces a client that hung up waiting
+ASKED = (QUALITY, CODER, FAST, CODER, FAST)
+CLASSES = ("interactive", "agent", "interactive", "helper", "batch", "agent", "interactive")
+
+CONFIG = Config(
+    models=tuple(ModelConfig(name, size, CONTEXTS[name]) for name, size in SIZES.items()),
+    sets=(("quality", (QUALITY,)), ("coding", (CODER, FAST))),
+    phases=(PhaseConfig("normal", ("quality", "coding")),),
+)
+
+
+class Stage:
+    """A machine, a virtual clock, and the facts that are still to come."""
+
+    def __init__(self, policy: str = "default") -> None:
+        self.at = 0.0
+        self.took: list[float] = []  # seconds of each step
+        self.changes = 0
+        self._machine = Machine.fresh(CONFIG if policy == "default" else _with(policy), 0.0)
+        self._coming: list[tuple[float, int, m.Fact]] = []
+        self._order = count()
+        self._ids = count()
+        self._tick_at: float | None = None
+        listed = tuple(m.Listed(name, size, num_ctx=CONTEXTS[name], digest=name) for name, size in SIZES.items())
+        for fact in (
+            m.MemorySeen(0.0, BUDGET, "configured", 0, 48_000_000_000),
+            m.ModelsListed(0.0, listed),
+            m.OllamaUp(0.0, "0.32.0"),
+            m.Residents(0.0, 0.0, ()),
+        ):
+            self._step(fact)
+
+    @property
+    def waiting(self) -> int:
+        """Requests waiting now."""
+        return sum(model.waiting for model in self._machine.state.models.values())
+
+    def run(self, steps: int, waiting: int) -> None:
+        """Take `steps` steps with `waiting` requests in the queues at each."""
+        self._fill(waiting)
+        self.took.clear()
+        self.changes = 0
+        while len(self.took) < steps:
+            self.at, _, fact = heapq.heappop(self._coming)
+            if isinstance(fact, m.Ticked):
+                if self._tick_at != fact.at:
+                    continue  # a later WakeAt replaced it
+                self._tick_at = None
+            self._step(fact)
+            self._fill(waiting)
+
+    def _fill(self, waiting: int) -> None:
+        while self.waiting < waiting:
+            number = next(self._ids)
+            self._arrive(number)
+            if number % HANG_UP_EVERY == 0 and (victim := self._first_of(ASKED[number // HANG_UP_EVERY % len(ASKED)])):
+                self._step(m.Left(self.at, victim))
+
+    def _arrive(self, number: int) -> None:
+        model, cls = ASKED[number % len(ASKED)], CLASSES[number % len(CLASSES)]
+        self._step(m.Arrived(self.at, f"r{number}", model, cls=cls, alias=model, dialect="chat", body_bytes=1000))
+
+    def _first_of(self, model: str) -> str | None:
+        """The id of one who waits for `model`."""
+        return next((request.id for request in self._machine.state.models[model].requests()), None)
+
+    def _step(self, fact: m.Fact) -> None:
+        began = time.perf_counter()
+        orders = self._machine.step(fact)
+        self.took.append(time.perf_counter() - began)
+        for order in orders:
+            self._carry_out(order)
+
+    def _carry_out(self, order: m.Order) -> None:
+        """What the world does about an order, as a fact to come."""
+        match order:
+            case m.Forward():
+                at = self.at + SERVICE
+                self._later(m.Ended(at, order.id, "answered", 0.5, SERVICE, 250, 100, 200))
+            case m.Load():
+                self.changes += 1
+                at = self.at + LOAD
+                self._later(m.Loaded(at, order.model, SIZES[order.model], CONTEXTS[order.model], LOAD))
+            case m.Unload():
+                self._later(m.Unloaded(self.at + UNLOAD, order.model, UNLOAD))
+            case m.WakeAt():
+                self._tick_at = max(order.when, self.at)
+                self._later(m.Ticked(self._tick_at))
+
+    def _later(self, fact: m.Fact) -> None:
+        heapq.heappush(self._coming, (fact.at, next(self._order), fact))
+
+
+def _with(policy: str) -> Config:
+    return Config(CONFIG.models, CONFIG.sets, CONFIG.phases, policy=policy)
+
+
+def measure(rounds: int, steps: int = STEPS) -> list[Row]:
+    """Mean microseconds a step, medians of `rounds`, for both policies."""
+    rows = []
+    for policy in ("default", "fifo"):
+        means, middles, slowest, changes = [], [], [], 0
+        for _ in range(rounds):
+            stage = Stage(policy)
+            stage.run(steps, WAITING)
+            means.append(fmean(stage.took) * 1e6)
+            middles.append(median(stage.took) * 1e6)
+            slowest.append(quantiles(stage.took, n=100)[98] * 1e6)
+            changes += stage.changes
+        note = f"mean; p50 {median(middles):.0f}, p99 {median(slowest):.0f} µs; "
+        note += f"{steps} steps a round, {changes / rounds:.0f} loads in them"
+        rows.append(
+            Row(
+                f"core: a step with {WAITING} waiting, policy {policy}",
+                through=f"{median(means):.1f} µs",
+                target="≤ 50 µs" if policy == "default" else "",
+                note=note,
+            )
+        )
+    return rows
