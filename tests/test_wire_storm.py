@@ -3,8 +3,10 @@
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
+import uvloop
 
 from scheduler.core.messages import AnswerProbe, Arrived, Ended, Fact, Left, Recall, Refuse, Returned
 from scheduler.exchange import Exchange
@@ -110,9 +112,16 @@ async def client(world: Wired, chance: random.Random) -> str:
     return "whole"
 
 
-@pytest.mark.parametrize("seed", range(3))
-async def test_a_storm(seed: int) -> None:
-    """Hundreds of requests, hang-ups, resets, recalls and probes: no fact twice, none missing, nothing left behind."""
+@pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_storm(seed: int, loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Hundreds of requests, hang-ups, resets, recalls and probes: no fact twice, none missing, nothing left behind;
+    on the loop the daemon runs on, and on the one of the other tests."""
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(_storm(seed))
+
+
+async def _storm(seed: int) -> None:
     chance = random.Random(seed)
     core = RestlessCore(chance)
     async with StubUpstream() as stub:
