@@ -6,28 +6,54 @@ takes it. Our own gate is the budget.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from policies.world import Model, Plan, World
 
 
-def admits(world: World, model: Model, held: int, count: int) -> bool:
-    """Whether `model` may be loaded beside `count` residents that hold `held` bytes (orphans not among them)."""
-    orphans = world.orphans
-    if held + orphans + model.size > world.budget:
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Who is in memory when a load is asked for: bytes held (orphans not among them), how many, and what Ollama
+    believes to be free."""
+
+    held: int
+    count: int
+    free: int
+
+    def joined(self, world: World, model: Model) -> "Beside":
+        """The same with `model` loaded."""
+        held = self.held + model.size
+        free = world.device - held
+        return Beside(held, self.count + 1, min(self.free, free) if world.stale_free else free)
+
+
+def beside(world: World, residents: Sequence[Model]) -> Beside:
+    """`residents` as what the next load is beside. Off Metal, Ollama asks a runner it happens to pick what was free
+    when that was loaded (discover/runner.go), so the least of those counts."""
+    held = sum(model.held for model in residents)
+    free = world.device - held
+    if world.stale_free:
+        free = min([free, *(model.free_after for model in residents)])
+    return Beside(held, len(residents), free)
+
+
+def admits(world: World, model: Model, there: Beside) -> bool:
+    """Whether `model` may be loaded beside what is `there`."""
+    if there.held + world.orphans + model.size > world.budget:
         return False
-    if count == 0:
+    if there.count == 0:
         return True
-    return count < world.max_loaded and model.predicted * 100 <= (world.device - held) * 80
+    return there.count < world.max_loaded and model.predicted * 100 <= there.free * 80
 
 
-def loading_order(world: World, load: Sequence[Model], held: int, count: int) -> tuple[str, ...] | None:
+def loading_order(world: World, load: Sequence[Model], there: Beside) -> tuple[str, ...] | None:
     """An order in which every gate lets `load` in, largest first where it can be; None where there is no such order."""
     if not load:
         return ()
     for model in load:
-        if admits(world, model, held, count):
+        if admits(world, model, there):
             rest = [other for other in load if other is not model]
-            behind = loading_order(world, rest, held + model.size, count + 1)
+            behind = loading_order(world, rest, there.joined(world, model))
             if behind is not None:
                 return (model.name, *behind)
     return None
@@ -35,7 +61,7 @@ def loading_order(world: World, load: Sequence[Model], held: int, count: int) ->
 
 def holdable(world: World, members: Sequence[Model]) -> bool:
     """Whether an empty memory can hold `members` together."""
-    return loading_order(world, _largest_first(members), 0, 0) is not None
+    return loading_order(world, _largest_first(members), beside(world, ())) is not None
 
 
 def plan_for(world: World, wanted: Model) -> Plan | None:
@@ -50,17 +76,17 @@ def plan_for(world: World, wanted: Model) -> Plan | None:
 def _plan(world: World, wanted: Model, members: Sequence[str]) -> Plan | None:
     """The plan for one set: keep as much as fits, and reload members only if no order lets the others in."""
     loadable = [model for name in members if _loadable(world, model := world.models[name], wanted)]
-    missing = _largest_first([model for model in loadable if not model.usable])
+    missing = _wanted_first([model for model in loadable if not model.usable])
     kept = [model for model in loadable if model.usable]
     unusable = tuple(model.name for model in missing if model.state == "ready")
     others = [model for model in world.present if model.name not in members]
     others.sort(key=lambda model: (model.waiting + model.running > 0, model.last_used, model.name), reverse=True)
     for keep in range(len(others), -1, -1):
         stay = kept + others[:keep]
-        order = loading_order(world, missing, sum(m.held for m in stay), len(stay))
+        order = loading_order(world, missing, beside(world, stay))
         if order is not None:
             return Plan(tuple(m.name for m in others[keep:]) + unusable, order)
-    order = loading_order(world, _largest_first(loadable), 0, 0)
+    order = loading_order(world, _largest_first(loadable), beside(world, ()))
     if order is None:
         return None
     return Plan(tuple(model.name for model in world.present), order)
@@ -69,6 +95,13 @@ def _plan(world: World, wanted: Model, members: Sequence[str]) -> Plan | None:
 def _loadable(world: World, model: Model, wanted: Model) -> bool:
     """Members that are not installed, or pause after a failed load, are left out of the plan."""
     return model.name == wanted.name or model.usable or (model.installed and model.not_before <= world.at)
+
+
+def _wanted_first(models: Sequence[Model]) -> list[Model]:
+    """Those somebody waits for come first, the quickest to load ahead; the gates may still turn the order round."""
+    return sorted(
+        models, key=lambda m: (0, m.predicted, m.name) if m.waiting or m.wishes else (1, -m.predicted, m.name)
+    )
 
 
 def _largest_first(models: Sequence[Model]) -> list[Model]:

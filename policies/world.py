@@ -53,6 +53,8 @@ class Model(Protocol):
     @property
     def held(self) -> int: ...  # bytes booked for it now; 0 while absent
     @property
+    def free_after(self) -> int: ...  # bytes of the device that were free once it was loaded
+    @property
     def predicted(self) -> int: ...  # bytes Ollama's own preflight expects of it
     @property
     def parallel(self) -> int: ...
@@ -108,6 +110,8 @@ class World(Protocol):
     def orphans(self) -> int: ...  # bytes that runners without a parent still hold
     @property
     def device(self) -> int: ...  # bytes Ollama sees as GPU memory
+    @property
+    def stale_free(self) -> bool: ...  # Ollama's idea of what is free can be as old as any resident
     @property
     def max_loaded(self) -> int: ...
     @property

@@ -1,5 +1,7 @@
 """Turns the settings into the plain values that each part below gets; configuration stops here."""
 
+import platform
+
 from scheduler.core.config import Config, ModelConfig, PhaseConfig
 from scheduler.routes import Aliases
 from scheduler.settings import PAID_ALIASES, Settings
@@ -32,6 +34,7 @@ def core_config(settings: Settings) -> Config:
         queue_limit=settings.queue.limit,
         num_parallel=ollama.num_parallel,
         max_loaded=ollama.max_loaded_models,
+        stale_free=platform.system() != "Darwin",
         load_limit=None if settings.load.limit == "auto" else settings.load.limit,
         stall_silence=settings.stall.silence,
         stall_after_cut=settings.stall.after_cut,

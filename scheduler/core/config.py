@@ -44,6 +44,7 @@ class Config:
     queue_limit: int = 1000
     num_parallel: int = 1
     max_loaded: int = 3
+    stale_free: bool = False  # Ollama believes what was free when some resident was loaded: so everywhere but on Metal
     load_limit: float | None = None  # seconds; None: the larger of 10 min and 5 x learned
     stall_silence: float = 1800.0
     stall_after_cut: float = 60.0

@@ -36,6 +36,7 @@ def loaded(state: CoreState, fact: Loaded) -> list[Order]:
     if fact.context and not model.modelfile_ctx:
         model.unaided = fact.context
     _measure(state, model, fact.size, fact.context)
+    model.free_after = sizes.free(state)
     transition.come(state, fact.model)
     return []
 
@@ -136,6 +137,7 @@ def _seen(state: CoreState, model: ModelState, row: Row, asked: float) -> list[O
         model.last_used = state.at
         model.loaded_at = state.at
         _measure(state, model, row.size, row.context)
+        model.free_after = sizes.free(state)
         model.load_because = "adopted"
         return [Record(model.name, "adopted", "seen resident without an order of ours")]
     if model.state in ("ready", "draining") and model.since < asked:

@@ -60,6 +60,11 @@ def device(state: CoreState) -> int:
     return state.device or state.budget or 0
 
 
+def free(state: CoreState) -> int:
+    """Bytes of the device that nobody holds; orphans are not seen by Ollama."""
+    return device(state) - sum(state.models[name].held for name in state.present)
+
+
 def promised(state: CoreState) -> int:
     """Bytes loading + resident + leaving, and what orphans hold."""
     return state.orphans + sum(state.models[name].held for name in state.present)

@@ -53,7 +53,8 @@ def repair(state: CoreState) -> list[Order]:
         if model.stalled and model.state == "ready" and not model.running:
             state.healed += 1
             again = (name,) if model.waiting or model.wishes else ()
-            return transition.begin(state, Change((name,), again, f"stalled: {model.last_error}", cause="repair"))
+            change = Change((name,), again, f"stalled: {model.last_error}", cause="repair")
+            return [Record(name, "transition begun", change.because), *transition.begin(state, change)]
     return []
 
 

@@ -29,7 +29,6 @@ class Request:
     started: float | None = None  # forwarded at
     sent: int = 0  # times forwarded
     abandoned: bool = False  # its client left while it ran: its slot is taken until it has ended
-    waits_for: str = ""  # the last reason it was kept waiting
 
 
 @dataclass(slots=True)
@@ -57,6 +56,7 @@ class ModelState:
     since: float = 0.0
     away_since: float = 0.0
     held: int = 0  # bytes booked while not absent
+    free_after: int = 0  # bytes of the device that were free once it was loaded (or adopted)
     measured: int = 0  # largest size seen in /api/ps at `context`
     context: int = 0  # of the resident runner
     unaided: int = 0  # the context Ollama chose when we loaded it; 0: not known yet

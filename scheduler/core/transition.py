@@ -2,7 +2,6 @@
 
 from policies import fit
 from policies.verdict import Change
-from scheduler.core import sizes
 from scheduler.core.lifecycle import IllegalMove, move
 from scheduler.core.messages import AnswerProbe, Load, Order, Record, Unload
 from scheduler.core.state import CoreState, ModelState, TransitionState
@@ -120,8 +119,7 @@ def _load_next(state: CoreState, world: WorldView, transition: TransitionState) 
             transition.load.pop(0)
             return _load_next(state, world, transition) if transition.load else []
         return []
-    held = sizes.promised(state) - state.orphans
-    if not fit.admits(world, model, held, len(state.present)):
+    if not fit.admits(world, model, fit.beside(world, world.present)):
         model.not_before = state.at + 1.0  # what changed underneath is looked at again before another plan
         return abort(state, f"{model.name} does not fit any more")
     move(state, model, "loading", state.at)

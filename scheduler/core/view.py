@@ -72,6 +72,10 @@ class WorldView:
         return sizes.device(self._state)
 
     @property
+    def stale_free(self) -> bool:
+        return self._state.config.stale_free
+
+    @property
     def max_loaded(self) -> int:
         return self._state.config.max_loaded
 
