@@ -59,7 +59,7 @@ def _cycle(world: World) -> tuple[float, int]:
     service seconds, and how many there are."""
     wanted = {_set_of(world, model): None for model in world.demanded}
     for model in world.present:
-        if model.running:
+        if model.serving:
             wanted.setdefault(_set_of(world, model))
     seconds = 0.0
     for members in wanted:
@@ -156,7 +156,7 @@ def _drained_at(world: World, plan: Plan) -> float | None:
     ready_at = 0.0
     for name in plan.leave:
         model = world.models[name]
-        if model.running or (model.waiting and model.usable):
+        if model.serving or (model.waiting and model.usable):
             return None
         if name in world.home and name not in plan.load:
             ready_at = max(ready_at, model.last_used + world.settle)
@@ -170,7 +170,7 @@ def _home(world: World, memo: Memo) -> Verdict:
         return nothing
     missing = [world.models[name] for name in world.home if not world.models[name].usable]
     missing = [m for m in missing if m.installed and m.not_before <= world.at]
-    if not missing or any(model.running for model in world.present):
+    if not missing or any(model.serving for model in world.present):
         return nothing
     due = world.quiet_since + world.settle
     if due > world.at:

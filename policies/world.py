@@ -61,6 +61,8 @@ class Model(Protocol):
     @property
     def running(self) -> int: ...  # slots taken, probes and abandoned requests included
     @property
+    def serving(self) -> int: ...  # slots taken by requests that somebody waits for: only these are demand (P5)
+    @property
     def since(self) -> float: ...  # when its present state began
     @property
     def away_since(self) -> float: ...  # when it was last seen to leave memory (or became known)

@@ -50,8 +50,14 @@ def left(state: CoreState, fact: Left) -> list[Order]:
         return []
     if request.place == "waiting":
         _forget(state, request)
-    else:
+    elif not request.abandoned:
         request.abandoned = True
+        if request.kind != "probe":
+            model = state.models[request.model]
+            model.unwanted += 1
+            model.last_used = fact.at
+            state.revision += 1
+            _note_quiet(state)
     return []
 
 
@@ -89,7 +95,7 @@ def ended(state: CoreState, fact: Ended) -> list[Order]:
     model = state.models[request.model]
     _free_slot(state, model, request)
     _forget(state, request)
-    if request.kind != "probe":
+    if request.kind != "probe" and not request.abandoned:
         model.last_used = fact.at
     if fact.cut:
         model.last_cut = fact.at
@@ -211,16 +217,21 @@ def _lease(state: CoreState, model: ModelState, request: Request, because: str) 
     request.started = state.at
     request.sent += 1
     model.running_ids[request.id] = None
-    if request.kind != "probe":
+    if request.kind == "probe":
+        model.unwanted += 1
+    else:
         model.last_used = state.at
     return Forward(request.id, request.model, model.context, because)
 
 
 def _free_slot(state: CoreState, model: ModelState, request: Request) -> None:
     state.revision += 1
-    model.running_ids.pop(request.id, None)
+    del model.running_ids[request.id]
     model.idle_engine_since = None
-    _note_quiet(state)
+    if request.kind == "probe" or request.abandoned:
+        model.unwanted -= 1
+    else:
+        _note_quiet(state)
 
 
 def _forget(state: CoreState, request: Request) -> None:
@@ -228,11 +239,12 @@ def _forget(state: CoreState, request: Request) -> None:
     if request.place == "waiting":
         turns.dequeue(state, model, request)
     del state.requests[request.id]
-    _note_quiet(state)
+    if request.kind != "probe" and not request.abandoned:
+        _note_quiet(state)
 
 
 def _note_quiet(state: CoreState) -> None:
-    if not state.demanded and not any(state.models[name].running for name in state.present):
+    if not state.demanded and not any(state.models[name].serving for name in state.present):
         state.quiet_since = state.at
 
 

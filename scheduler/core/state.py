@@ -84,6 +84,7 @@ class ModelState:
     waiting: int = 0  # requests in the queues
     preloads: dict[str, Request] = field(default_factory=dict)
     running_ids: dict[str, None] = field(default_factory=dict)
+    unwanted: int = 0  # of those running: probes, and requests whose client left
     last_used: float = 0.0
 
     @property
@@ -94,6 +95,11 @@ class ModelState:
     @property
     def running(self) -> int:
         return len(self.running_ids)
+
+    @property
+    def serving(self) -> int:
+        """Slots taken by requests that somebody waits for."""
+        return len(self.running_ids) - self.unwanted
 
     @property
     def wishes(self) -> int:

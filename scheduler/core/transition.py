@@ -42,8 +42,10 @@ def advance(state: CoreState, world: WorldView) -> list[Order]:
     transition = state.transition
     if transition is None or not world.healthy:
         return []
-    if transition.cause == "demand" and not _wanted(state, transition):
-        return _call_off(state, transition, "nobody waits for it any more")
+    if transition.cause in ("demand", "repair") and not _wanted(state, transition):
+        if transition.cause == "demand":
+            return _call_off(state, transition, "nobody waits for it any more")
+        transition.load = [name for name in transition.load if state.models[name].state == "loading"]
     orders = _unload_drained(state, transition)
     if transition.leave or orders:
         return orders
@@ -81,7 +83,7 @@ def come(state: CoreState, name: str) -> None:
 
 def _wanted(state: CoreState, transition: TransitionState) -> bool:
     models = [state.models[name] for name in transition.planned]
-    return any(m.waiting or m.wishes or any(not state.requests[i].abandoned for i in m.running_ids) for m in models)
+    return any(m.waiting or m.wishes or m.serving for m in models)
 
 
 def _call_off(state: CoreState, transition: TransitionState, because: str) -> list[Order]:
