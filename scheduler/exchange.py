@@ -89,7 +89,8 @@ class Exchange:
         match order:
             case Forward():
                 self.progress = Progress("prefill")
-                self.forwarding = self._start(self, order)
+                forwarding = self._start(self, order)
+                self.forwarding = None if self.state == "ended" else forwarding
             case Refuse():
                 self.refuse(order.status, order.message, order.retry_after)
             case AnswerProbe():

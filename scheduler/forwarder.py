@@ -97,6 +97,7 @@ class Forwarder:
         self._drain = drain
         self._runs: dict[str, dict[str, Run]] = {}
         self._tasks = asyncio.TaskGroup()
+        self._closing = False
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -105,6 +106,7 @@ class Forwarder:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closing = True
         for run in self.runs():
             run.stop("closing")
         await self._tasks.__aexit__(None, None, None)
@@ -127,6 +129,11 @@ class Forwarder:
         """Begin to carry out a `Forward`."""
         context = order.context if exchange.demand.dialect in NATIVE else 0
         run = Run(exchange, context, self._inbox.now(), self._drain)
+        if self._closing:
+            run.why = "closing"
+            self._inbox.post(self._stopped(run))
+            self._inbox.forget(exchange.id)
+            return run
         exchange.progress.forwarded = run.began
         self._runs.setdefault(order.model, {})[exchange.id] = run
         run.task = self._tasks.create_task(self._carry(run, order.model))

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import ip_address
 from itertools import count
 from typing import Any, Protocol
@@ -85,7 +86,8 @@ class Listener:
         self._own = own
         self._wire = wire
         self._relist = relist  # has the installed models read again: one may have come since
-        self._border = border or Border(loopback=_is_loopback(wire.host))
+        border = border or Border(loopback=_is_loopback(wire.host))
+        self._check = lru_cache(maxsize=256)(border.check)  # the same few clients ask again and again
         self._prefix = f"r{secrets.token_hex(2)}-"
         self._ids = count(1)
         self._accepting = True
@@ -137,7 +139,7 @@ class Listener:
 
     async def _hear(self, request: web.BaseRequest) -> Sent:
         wire = self._wire
-        verdict = self._border.check(request.method, request.headers.get("Host", ""), request.headers.get("Origin", ""))
+        verdict = self._check(request.method, request.headers.get("Host", ""), request.headers.get("Origin", ""))
         extra = [(name.encode(), value.encode()) for name, value in verdict.headers]
         if self._dispatcher.state.stand_in:
             extra.append(STAND_IN)

@@ -483,6 +483,10 @@ async def test_leaving_the_forwarder_ends_what_runs_with_an_error() -> None:
         assert refused.json()["error"]["type"] == "overloaded_error"
         assert b"shutting down" in await begun.chunk()
         assert [fact.outcome for fact in world.core.facts if isinstance(fact, Ended)] == ["failed", "failed"]
+        late = await world.ask("/api/chat", BODIES["/api/chat"])
+        assert (await late.answer()).status == 503
+        assert (await world.core.fact(Ended, 2)).outcome == "failed"
+        assert world.core.exchanges == {}
 
 
 async def test_what_is_outstanding() -> None:

