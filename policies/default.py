@@ -175,11 +175,19 @@ def _home(world: World, memo: Memo) -> Verdict:
     due = world.quiet_since + world.settle
     if due > world.at:
         return Verdict((), memo, due)
-    plan = world.plan(missing[0])
-    if plan is None or not plan.load or (plan.leave and not world.home_due):
+    plan = next((plan for model in missing if (plan := world.plan(model)) is not None and _homely(world, plan)), None)
+    if plan is None:
         return nothing
     because = f"home: quiet for {world.settle:.0f} s"
     return Verdict((Change(plan.leave, plan.load, because, cause="home"),), memo)
+
+
+def _homely(world: World, plan: Plan) -> bool:
+    """Whether `plan` brings home nearer: a home too large to be held together would send its own members away in
+    turns, for ever."""
+    if not plan.load or (plan.leave and not world.home_due):
+        return False
+    return not any(name in world.home and name not in plan.load for name in plan.leave)
 
 
 def _as_change(world: World, candidate: Candidate, why: str, forced: bool = False) -> Change:

@@ -5,7 +5,7 @@ OLLAMA_MAX_LOADED_MODELS are loaded and its prediction is at most 80 % of the fr
 takes it. Our own gate is the budget.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from policies.world import Model, Plan, World
@@ -65,7 +65,10 @@ def holdable(world: World, members: Sequence[Model]) -> bool:
 
 
 def plan_for(world: World, wanted: Model) -> Plan | None:
-    """The plan that brings `wanted` in with its set and sends the fewest bytes away; None if nothing would fit now."""
+    """The plan that brings `wanted` in with its set and sends the fewest bytes away; None if nothing would fit now, or
+    while something that an earlier change ordered has not reported yet."""
+    if any(model.state in ("loading", "leaving") for model in world.present):
+        return None
     plans = [plan for members in world.sets_of(wanted.name) if (plan := _plan(world, wanted, members)) is not None]
     if not plans:
         plan = _plan(world, wanted, (wanted.name,))
@@ -79,17 +82,40 @@ def _plan(world: World, wanted: Model, members: Sequence[str]) -> Plan | None:
     missing = _wanted_first([model for model in loadable if not model.usable])
     kept = [model for model in loadable if model.usable]
     unusable = tuple(model.name for model in missing if model.state == "ready")
-    others = [model for model in world.present if model.name not in members]
-    others.sort(key=lambda model: (model.waiting + model.running > 0, model.last_used, model.name), reverse=True)
+    taken = {model.name for model in loadable}
+    others = [model for model in world.present if model.name not in taken]
+    others.sort(key=lambda model: (model.waiting + model.serving > 0, model.last_used, model.name), reverse=True)
     for keep in range(len(others), -1, -1):
-        stay = kept + others[:keep]
-        order = loading_order(world, missing, beside(world, stay))
+        order = loading_order(world, missing, beside(world, kept + others[:keep]))
         if order is not None:
-            return Plan(tuple(m.name for m in others[keep:]) + unusable, order)
+            leave, order = _spare(world, others[keep:], kept + others[:keep], missing, order, ())
+            return Plan(leave + unusable, order)
     order = loading_order(world, _largest_first(loadable), beside(world, ()))
     if order is None:
         return None
-    return Plan(tuple(model.name for model in world.present), order)
+    leave, order = _spare(world, kept + others, (), _largest_first(loadable), order, {m.name for m in kept})
+    return Plan(leave + unusable, order)
+
+
+def _spare(
+    world: World,
+    leave: Sequence[Model],
+    stay: Sequence[Model],
+    load: Sequence[Model],
+    order: tuple[str, ...],
+    again: Container[str],
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Let those of `leave` stay that need not go, the first ones first; `again` are those that would be loaded again.
+    Answers who still leaves, and the order of loading."""
+    leave, stay, load = list(leave), list(stay), list(load)
+    for model in list(leave) if len(leave) > 1 else ():
+        without = [other for other in load if other is not model] if model.name in again else load
+        spared = loading_order(world, without, beside(world, [*stay, model]))
+        if spared is not None:
+            leave.remove(model)
+            stay.append(model)
+            load, order = without, spared
+    return tuple(model.name for model in leave), order
 
 
 def _loadable(world: World, model: Model, wanted: Model) -> bool:

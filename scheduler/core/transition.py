@@ -53,6 +53,8 @@ def advance(state: CoreState, world: WorldView) -> list[Order]:
     if not transition.load:
         state.transition = None
         return []
+    if any(state.models[name].state in ("loading", "leaving") for name in state.present):
+        return []  # one at a time, what an earlier transition left behind included
     return _load_next(state, world, transition)
 
 

@@ -1,0 +1,322 @@
+"""What befalls the virtual machine: a stage drawn from a seed, and a script of bytes, four to each happening.
+
+Bytes rather than lists of values: hypothesis draws and shrinks them fast, and a fixed seed makes the same ones.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from scheduler.core import messages as m
+from scheduler.core import sizes
+from scheduler.core.config import Config, ModelConfig, PhaseConfig
+from tests.world_model import Installed, Runner, Stage, Watcher, World
+
+GB = 10**9
+MIB = 1 << 20
+CLASSES = ("interactive", "agent", "helper", "batch")
+GAPS = (0.0, 0.05, 0.5, 2.0, 5.0, 15.0, 40.0, 120.0)
+QUALITY, CODER, FAST, SMALL = (
+    "qwen-quality-128k:latest",
+    "qwen2.5-coder:32b-instruct",
+    "qwen-fast:latest",
+    "small:latest",
+)
+LEAST_FACTS = 30
+
+DOCUMENTED = Config(
+    models=(ModelConfig(QUALITY, 35 * GB), ModelConfig(CODER, 20 * GB), ModelConfig(FAST, 5 * GB)),
+    sets=(("quality", (QUALITY,)), ("coding", (CODER, FAST))),
+    phases=(
+        PhaseConfig("normal", ("quality", "coding")),
+        PhaseConfig("orchestra", ("coding", "quality"), "coding", 30.0),
+        PhaseConfig("evening", ("quality",)),
+    ),
+)
+"""The machine of the design: one 35 GB model, or a 20 GB coder beside a 5 GB helper; a small model in no set."""
+
+
+def documented(policy: str, chance: random.Random) -> Stage:
+    """The documented machine."""
+    sized = {QUALITY: 34 * GB, CODER: 19 * GB, FAST: 5 * GB - 1, SMALL: 100_000_000}
+    models = {name: _installed(name, size, 0, 0, size, 38_338 * MIB, 1) for name, size in sized.items()}
+    config = replace(DOCUMENTED, policy=policy, **_limits(chance))
+    return Stage(config, models, 38 * GB, 38_338 * MIB)
+
+
+def drawn(policy: str, chance: random.Random) -> Stage:
+    """Some other machine."""
+    budget = chance.choice((24, 30, 38, 40)) * GB
+    device = int(budget * chance.choice((1.0, 1.06, 1.3)))
+    num_parallel = chance.choice((1, 1, 2))
+    names = [f"m{n}:latest" for n in range(chance.randint(3, 5))]
+    models, declared = {}, []
+    for name in names:
+        size = chance.choice((1, 2, 5, 8, 12, 18, 22)) * GB
+        cache, modelfile = chance.choice((0, 0, 40_000)), chance.choice((0, 0, 8192))
+        claims = chance.random() < 0.5
+        models[name] = _installed(name, size, cache, modelfile, None, device, num_parallel)
+        if claims or chance.random() < 0.3:
+            declared.append(ModelConfig(name, size if claims else 0, 0, chance.randint(1, num_parallel)))
+            models[name].real = max(models[name].real, size) if not claims else size
+        if chance.random() < 0.05:
+            models[name].real = models[name].real * 21 // 20  # larger than anybody says
+        if chance.random() < 0.05:
+            models[name].context = 4096  # not what it asks for
+    sets = tuple((f"set{n}", tuple(chance.sample(names, chance.randint(1, 3)))) for n in range(chance.randint(0, 3)))
+    every = tuple(name for name, _ in sets)
+    home = chance.choice(every) if every else ""
+    phases = (
+        PhaseConfig("normal", every),
+        PhaseConfig("orchestra", every, home, chance.choice((5.0, 30.0))),
+        PhaseConfig("evening", every[:1]),
+    )
+    config = Config(
+        tuple(declared), sets, phases, policy=policy, num_parallel=num_parallel, max_loaded=chance.choice((3, 3, 2)),
+        **_limits(chance),
+    )  # fmt: skip
+    return Stage(config, models, budget, device)
+
+
+def _limits(chance: random.Random) -> dict[str, float]:
+    if chance.random() < 0.6:
+        return {}
+    return {
+        "give_up": chance.choice((300.0, 3600.0)),
+        "ollama_wait": chance.choice((10.0, 60.0)),
+        "queue_limit": chance.choice((8, 1000)),
+        "stall_silence": chance.choice((60.0, 1800.0)),
+        "stall_after_cut": chance.choice((10.0, 60.0)),
+    }
+
+
+def _installed(
+    name: str, size: int, cache: int, modelfile: int, real: int | None, device: int, num_parallel: int
+) -> Installed:
+    context = modelfile or sizes.context_tier(device)
+    listed = m.Listed(name, size, cache, 131072, modelfile, f"digest of {name}")
+    return Installed(listed, size + cache * context * num_parallel if real is None else real, context)
+
+
+def stage_of(policy: str, seed: int) -> Stage:
+    """The stage that belongs to a seed."""
+    chance = random.Random(seed)  # noqa: S311 - a seeded play
+    stage = (documented if chance.random() < 0.5 else drawn)(policy, chance)
+    stage.askable = chance.random() < 0.7
+    stage.troubled = chance.random() < 0.65
+    resident: list[tuple[str, int]] = []
+    held = 0
+    for name in chance.sample(sorted(stage.models), chance.randint(0, 2)):
+        model = stage.models[name]
+        context = 2048 if chance.random() < 0.15 else model.context
+        if held + model.real <= stage.budget:
+            resident.append((name, context))
+            held += model.real
+    stage.resident = tuple(resident)
+    return stage
+
+
+def some_script(seed: int) -> bytes:
+    """A script as hypothesis might draw one, for plays of fixed seeds."""
+    chance = random.Random(seed)  # noqa: S311 - a seeded play
+    return chance.randbytes(4 * chance.randint(12, 60))
+
+
+def play(policy: str, script: bytes, seed: int, watchers: Sequence[Watcher] = ()) -> World:
+    """A whole run, from the daemon's start to the last answer; raises Broken, or what the core raises."""
+    world = World(stage_of(policy, seed), seed, watchers)
+    start(world)
+    for at in range(0, len(script) - 3, 4):
+        what, who, how, gap = script[at : at + 4]
+        world.advance(GAPS[gap % 8] * (0.5 + (gap // 8) / 32))
+        befall(world, what, who, how)
+    while world.facts < LEAST_FACTS:
+        world.advance(1.0)
+        world.arrive(_name(world, world.facts), "request")
+    world.heal()
+    world.rest()
+    return world
+
+
+def start(world: World) -> None:
+    """What a daemon learns first."""
+    world.memory()
+    world.listing()
+    world.up()
+    world.advance(world.some(0.0, 0.6))
+
+
+def befall(world: World, what: int, who: int, how: int) -> None:
+    """One happening; `who` and `how` say to whom and in what way."""
+    for limit, happening, ill in _TABLE:
+        if what < limit:
+            (_arrival if ill and world.calm else happening)(world, who, how)
+            return
+
+
+def _name(world: World, who: int) -> str:
+    names = sorted(world.stage.models)
+    return names[who % len(names)]
+
+
+def _arrival(world: World, who: int, how: int) -> None:
+    kinds: tuple[m.Kind, ...] = ("request",) * 12 + ("preload", "probe", "probe", "unload")
+    world.arrive(_name(world, who), kinds[how % 16], CLASSES[how // 16 % 4])
+
+
+def _burst(world: World, who: int, how: int) -> None:
+    for n in range(3 + how % 6):
+        world.arrive(_name(world, who + n * (how // 64)), "request", CLASSES[(how // 8 + n) % 4])
+
+
+def _loop(world: World, who: int, how: int) -> None:
+    """Agents that ask again as soon as they are answered."""
+    for n in range(2 + how % 2):
+        world.arrive(_name(world, who), "request", CLASSES[(how // 8 + n) % 4], again=6 + how // 8)
+
+
+def _probes(world: World, who: int, how: int) -> None:
+    for name in sorted(world.stage.models):
+        world.arrive(name, "probe")
+
+
+def _hang_up(world: World, who: int, how: int) -> None:
+    there = [client for client in world.clients.values() if not client.left]
+    if there and how < 64:
+        for client in there:
+            world.leave(client)
+    elif there:
+        world.leave(there[who % len(there)])
+
+
+def _kill(world: World, who: int, how: int) -> None:
+    if not world.alive:
+        return
+    orphaned = how % 4 == 0
+    world.kill(orphaned=orphaned)
+    pause = (0.2, 3.0, 20.0, 100.0)[who % 4]
+    if pause > 1.0:
+        world.after(0.5, lambda: world.post(m.OllamaDown(world.now, "connection refused")))
+    world.after(pause, world.revive)
+    if orphaned:
+        world.after(pause + world.some(0.0, 200.0), lambda: _orphans_end(world))
+
+
+def _orphans_end(world: World) -> None:
+    if world.orphans:
+        world.orphans = 0
+        world.memory()
+
+
+def _hiccup(world: World, who: int, how: int) -> None:
+    """Ollama does not answer for a moment; nothing in it changes."""
+    world.post(m.OllamaDown(world.now, "timed out"))
+    world.after(0.2 + how / 50, world.up)
+
+
+def _stranger(world: World, who: int, how: int) -> None:
+    """Somebody else loads, unloads, reloads or kills a model."""
+    name = _name(world, who)
+    runner = world.runners.get(name)
+    if not world.alive or name in world.unloading or world.loading is not None:
+        return
+    if runner is None:
+        fits = sum(r.size for r in world.runners.values()) + world.orphans + world.real(name) <= world.stage.device
+        if name in world.installed and not world.gates_admit(name) and fits:
+            world.changed()
+            world.runners[name] = Runner(name, world.real(name), world.installed[name].context)
+    elif how % 4 == 0 and not world.outstanding(name):
+        world.changed()
+        runner.context = 2048
+    else:
+        world.changed()
+        del world.runners[name]
+        for client in world.outstanding(name):
+            world.after(world.some(0.0, 0.5), lambda c=client, run=client.run: world.broken_off(c, run))
+    if how % 2:
+        world.after(world.some(0.0, 5.0), world.look)
+
+
+def _budget(world: World, who: int, how: int) -> None:
+    world.budget = world.stage.budget * (6, 7, 8, 9, 10, 10, 10, 10)[how % 8] // 10
+    world.memory()
+
+
+def _phase(world: World, who: int, how: int) -> None:
+    phases = world.config.phases
+    world.post(m.PhaseSet(world.now, phases[who % len(phases)].name, "a person"))
+
+
+def _reload(world: World, who: int, how: int) -> None:
+    patience = ((), (("interactive", 20.0), ("agent", 40.0), ("helper", 10.0), ("batch", 400.0)))[how % 2]
+    config = replace(world.config, patience=patience or world.stage.config.patience)
+    models = tuple(replace(model, parallel=1 + (how // 2) % config.num_parallel) for model in config.models)
+    world.config = replace(config, models=models)
+    world.post(m.Reloaded(world.now, world.config))
+
+
+def _gap(world: World, who: int, how: int) -> None:
+    world.post(m.ClockGap(world.now, 60.0 + how))
+
+
+def _deleted(world: World, who: int, how: int) -> None:
+    """A model is deleted, or everything is back."""
+    if how % 2 and len(world.installed) > 1:
+        world.installed.pop(_name(world, who), None)
+    else:
+        world.installed = dict(world.stage.models)
+    world.listing()
+
+
+def _wedge(world: World, who: int, how: int) -> None:
+    runners = list(world.runners.values())
+    if runners:
+        world.wedge(runners[who % len(runners)])
+
+
+def _bad_loads(world: World, who: int, how: int) -> None:
+    world.trouble.loads += ["never ends"] if how % 4 == 0 else ["fails"] * (1 + how % 4)
+
+
+def _bad_unloads(world: World, who: int, how: int) -> None:
+    world.trouble.unloads += 1 + how % 2
+
+
+def _daemon_restarts(world: World, who: int, how: int) -> None:
+    """A new daemon, which knows nothing; the connections of the old one are cut."""
+    world.restart()
+    start(world)
+
+
+def _stops(world: World, who: int, how: int) -> None:
+    if how < 32:
+        world.stopped = True
+        world.post(m.Stopping(world.now))
+
+
+def _quiet(world: World, who: int, how: int) -> None:
+    world.advance((40.0, 100.0, 200.0, 700.0)[how % 4])
+
+
+_TABLE: Sequence[tuple[int, Callable[[World, int, int], None], bool]] = (
+    (120, _arrival, False),
+    (136, _burst, False),
+    (142, _loop, False),
+    (150, _probes, False),
+    (166, _hang_up, False),
+    (172, _kill, True),
+    (175, _hiccup, True),
+    (186, _stranger, True),
+    (194, _budget, True),
+    (203, _phase, False),
+    (209, _reload, False),
+    (212, _gap, False),
+    (217, _deleted, True),
+    (228, _wedge, True),
+    (235, _bad_loads, True),
+    (239, _bad_unloads, True),
+    (242, _daemon_restarts, False),
+    (245, _stops, True),
+    (256, _quiet, False),
+)
+"""What happens for which first byte; the last column: an ill that spares calm worlds."""
