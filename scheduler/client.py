@@ -22,15 +22,18 @@ LOOKS = 4  # how often a client is looked at within the silence it is allowed
 ROOM_POLL = 0.02  # seconds between looks at a full buffer
 
 
-def end_to_end(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """The headers that travel on: without those of one connection (RFC 9110 section 7.6.1)."""
+def end_to_end(headers: Headers, *, lasting: bool = False) -> list[tuple[bytes, bytes]]:
+    """The headers that travel on: without those of one connection (RFC 9110 section 7.6.1).
+
+    `lasting`: a `Connection: keep-alive`, which Ollama says on /v1/messages, is true of this side too, and stays.
+    """
     kept = []
     named: set[bytes] = set()
     for pair in headers:
         name = pair[0].lower()
-        if name == b"connection":
+        if name == b"connection" and not (lasting and pair[1].lower() == b"keep-alive"):
             named.update(token.strip().lower() for token in pair[1].split(b","))
-        elif name not in HOP_BY_HOP:
+        elif name == b"connection" or name not in HOP_BY_HOP:
             kept.append(pair)
     return [pair for pair in kept if pair[0].lower() not in named] if named else kept
 
@@ -93,16 +96,14 @@ class Client:
 
     def head(self, status: int, reason: bytes, headers: Headers, length: int | None) -> None:
         """Begin the answer; the head is written with the first piece of the body, or by `flush`."""
-        lines = [b"HTTP/1.1 %d %b" % (status, reason)]
-        lines += [name + b": " + value for name, value in end_to_end(headers)]
-        lines += [name + b": " + value for name, value in self._extra]
         modern = self._request.version >= HttpVersion11
         self._no_body = self._no_body or status in (204, 304)
-        if length is None and not self._no_body:
-            self._chunked = modern
-            self.keep_alive = self.keep_alive and modern
-            if modern:
-                lines.append(b"Transfer-Encoding: chunked")
+        self._chunked = modern and length is None and not self._no_body
+        self.keep_alive = self.keep_alive and (modern or length is not None or self._no_body)
+        pairs = end_to_end(headers, lasting=modern and self.keep_alive) + self._extra
+        lines = [b"HTTP/1.1 %d %b" % (status, reason), *(name + b": " + value for name, value in pairs)]
+        if self._chunked:
+            lines.append(b"Transfer-Encoding: chunked")
         if not self.keep_alive:
             lines.append(b"Connection: close")
         elif not modern:

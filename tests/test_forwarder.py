@@ -60,12 +60,13 @@ async def test_a_whole_answer_goes_through_untouched(path: str) -> None:
     async def script(call: Call) -> None:
         await call.send(
             b"HTTP/1.1 200 Fine\r\nX-ODD-case: yes\r\nContent-Type: application/json; charset=utf-8\r\n"
-            b"Connection: keep-alive\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+            b"Connection: keep-alive\r\nKeep-Alive: timeout=5\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
         )
 
     async with StubUpstream({path: script}) as stub, wired(stub.url) as world:
         answer = await (await world.ask(path, {**BODIES[path], "stream": False})).answer()
         expected = b"HTTP/1.1 200 Fine\r\nX-ODD-case: yes\r\nContent-Type: application/json; charset=utf-8\r\n"
+        expected += b"Connection: keep-alive\r\n"
         assert answer.head == expected + b"Content-Length: %d\r\n\r\n" % len(body)
         assert answer.body == body
         ended = await world.core.fact(Ended)
