@@ -21,7 +21,7 @@ from rich.live import Live
 from scheduler import banner
 from scheduler.core.lifecycle import IllegalMove
 from scheduler.daemon import Daemon, Rhythm
-from scheduler.scene import Scene, Spoilt
+from scheduler.scene import NAMES, Scene, Spoilt
 from scheduler.settings import Settings
 from scheduler.settings_problems import SettingsError
 from scheduler.settings_read import read_settings
@@ -72,6 +72,9 @@ def demo(
         raise typer.Exit(BAD) from None
     if port is not None:
         settings = settings.model_copy(update={"listen": f"{settings.listen.rpartition(':')[0]}:{port}"})
+    if not stay and not all(name in settings.aliases for name in NAMES):
+        typer.echo(f"the scene needs the aliases {', '.join(NAMES)}; --stay serves any configuration", err=True)
+        raise typer.Exit(BAD)
     raise typer.Exit(run(settings, Wish(stay, speed, state)))
 
 
@@ -79,6 +82,7 @@ def run(settings: Settings, wish: Wish, say: Say = typer.echo) -> int:
     """Run the demo to its end in this process; the exit code. Its state goes to a folder of its own, then is gone."""
     level = logging.INFO if wish.stay else logging.WARNING
     logging.basicConfig(level=level, format=LOG_FORMAT, stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each look at /api/ps hides what matters
     with contextlib.ExitStack() as closing:
         folder = wish.state
         if folder is None:

@@ -12,6 +12,7 @@ import aiohttp
 
 from scheduler.outlook import short
 
+NAMES = ("claude-sonnet-4-5", "claude-3-5-sonnet", "claude-3-haiku")  # of the documented routing table
 LOOK = 0.1  # seconds between two looks at /status
 NEWER = 0.002  # seconds: /status rounds its times to milliseconds
 LIMIT = 60.0  # seconds one answer may take before the scene has failed
@@ -41,7 +42,7 @@ class Scene:
     url: str
     say: Callable[[str], None]
     show: Callable[[Mapping[str, Any]], None] = lambda status: None
-    names: tuple[str, str, str] = ("claude-sonnet-4-5", "claude-3-5-sonnet", "claude-3-haiku")
+    names: tuple[str, str, str] = NAMES
     _heard: float = field(default=0.0, init=False)
     _began: float = field(default=0.0, init=False)
     _http: aiohttp.ClientSession = field(init=False)
