@@ -91,7 +91,7 @@ async def test_an_answer_is_ollamas_own(
     direct = await _asked(await _connect(stage.url), method, path, data)
     ours = await _asked(await world.connect(), method, path, data)
     assert _lasting(ours.head) == _lasting(direct.head)
-    assert _lasting(ours.body) == _lasting(direct.body)
+    assert _in_order(path, _lasting(ours.body)) == _in_order(path, _lasting(direct.body))
     assert ours.whole
 
 
@@ -105,6 +105,11 @@ async def _asked(connection: Connection, method: str, path: str, data: bytes) ->
         return await connection.ask(path, data, method).answer(bodiless=method == "HEAD")
     finally:
         connection.writer.close()
+
+
+def _in_order(path: str, body: bytes) -> list[bytes]:
+    """A listing's rows in one order: Ollama gives those of the same age now in this, now in that one."""
+    return sorted(re.split(rb"[\[\]{}]+", body)) if path in ("/api/tags", "/v1/models") else [body]
 
 
 def _lasting(data: bytes) -> bytes:
