@@ -193,13 +193,14 @@ class Bound(Promise):
             return
         self._pass(world.now)
         self._transitions(state, world.now)
+        self._surroundings(world, state)
         away = {n for n in state.demanded if state.models[n].waiting and not state.models[n].usable}
         for name in [n for n in self.spells if n not in away]:
             del self.spells[name]
         for name in away:
             self.spells.setdefault(name, Spell())
-        self._begun(world, state)
         self._surroundings(world, state)
+        self._begun(world, state)
         self.paused = {name: state.models[name].not_before for name in self.spells}
         self.counting = self._counts(state)
 

@@ -93,7 +93,7 @@ def _limits(chance: random.Random) -> dict[str, float]:
 def _installed(
     name: str, size: int, cache: int, modelfile: int, real: int | None, device: int, num_parallel: int
 ) -> Installed:
-    context = modelfile or sizes.context_tier(device)
+    context = modelfile or min(131072, sizes.context_tier(device))
     listed = m.Listed(name, size, cache, 131072, modelfile, f"digest of {name}")
     return Installed(listed, size + cache * context * num_parallel if real is None else real, context)
 

@@ -50,7 +50,7 @@ class Machine:
             case m.Left():
                 return requests.left(state, fact)
             case m.Returned():
-                return requests.returned(state, fact)
+                return requests.returned(state, fact) + self._refuse_excluded()
             case m.Ended():
                 return requests.ended(state, fact)
             case m.Loaded():
@@ -178,7 +178,7 @@ class Machine:
         self.state.phase = fact.phase
         self.state.home_due = True
         self._use(self.state.config)
-        return [m.Record("", f"phase {fact.phase}", f"entered by {fact.by}"), *self._refuse_excluded()]
+        return [m.Record("", f"phase {fact.phase}", f"entered by {fact.by}"), *self._exclude()]
 
     def _reload(self, config: Config) -> list[m.Order]:
         self.state.config = config
@@ -186,7 +186,15 @@ class Machine:
             self.state.phase = config.phase
         self._use(config)
         self._declare(config)
-        return self._refuse_excluded()
+        return self._exclude()
+
+    def _exclude(self) -> list[m.Order]:
+        """Other sets are allowed now: tell those who wait in vain, and plan anew what would bring an excluded model."""
+        orders = self._refuse_excluded()
+        under_way = self.state.transition
+        if under_way is not None and not all(self._sets.of(name) for name in under_way.load):
+            orders += transition.abort(self.state, "the phase excludes what it would load")
+        return orders
 
     def _refuse_excluded(self) -> list[m.Order]:
         orders: list[m.Order] = []

@@ -137,6 +137,17 @@ def refuse_waiting(state: CoreState, model: ModelState, status: int, message: st
     return [refuse(state, request, status, message, because, retry) for request in everybody]
 
 
+def refuse_missing(state: CoreState, model: ModelState) -> list[Order]:
+    """Tell those who wait for `model` that it is not installed any more, once it is not in memory either."""
+    if state.listed is None or model.installed or model.state != "absent":
+        return []
+    orders: list[Order] = []
+    for request in [*model.requests(), *model.preloads.values()]:
+        message = not_found(request.dialect, request.alias or request.model)
+        orders.append(refuse(state, request, 404, message, "not installed"))
+    return orders
+
+
 def excluded(state: CoreState, sets: Sets, model: str) -> str | None:
     """Why the present phase excludes `model`; None if it does not."""
     if sets.of(model):
@@ -168,13 +179,15 @@ def _refusal(state: CoreState, sets: Sets, fact: Arrived) -> Refuse | None:
         if state.ollama == "down":
             return Refuse(fact.id, 503, f"ollama is not reachable: {state.ollama_error}", "Ollama is away", RETRY_AFTER)
         return None
+    if fact.kind == "unload":
+        return None
     reason = excluded(state, sets, fact.model)
     if reason is not None:
         return Refuse(fact.id, 503, reason, "the phase excludes it", RETRY_AFTER)
     reason = too_large(state, sets, fact.model)
     if reason is not None:
         return Refuse(fact.id, 500, reason, "it can never fit")
-    if fact.kind != "unload" and turns.waiting_count(state) >= state.config.queue_limit:
+    if turns.waiting_count(state) >= state.config.queue_limit:
         return Refuse(fact.id, 503, BUSY, "the queue is full", RETRY_AFTER)
     return None
 

@@ -33,7 +33,7 @@ def loaded(state: CoreState, fact: Loaded) -> list[Order]:
     model.loaded_at = fact.at
     model.last_used = max(model.last_used, fact.at)
     model.load_learned = _mean(model.load_learned, fact.took)
-    if fact.context and not model.modelfile_ctx:
+    if fact.context:
         model.unaided = fact.context
     _measure(state, model, fact.size, fact.context)
     model.free_after = sizes.free(state)
@@ -50,6 +50,9 @@ def load_failed(state: CoreState, fact: LoadFailed) -> list[Order]:
     orders = transition.abort(state, f"loading {model.name} failed: {fact.error}")
     if state.ollama == "down":
         return orders
+    missing = requests.refuse_missing(state, model)
+    if missing:
+        return orders + missing
     model.failures += 1
     model.last_error = fact.error
     model.not_before = fact.at + PAUSES[min(model.failures, len(PAUSES)) - 1]
@@ -67,7 +70,7 @@ def unloaded(state: CoreState, fact: Unloaded) -> list[Order]:
     model.unload_learned = _mean(model.unload_learned, fact.took)
     sizes.refresh(state, model)
     transition.gone(state, fact.model)
-    return []
+    return requests.refuse_missing(state, model)
 
 
 def unload_failed(state: CoreState, fact: UnloadFailed) -> list[Order]:
@@ -107,16 +110,13 @@ def listed(state: CoreState, fact: ModelsListed) -> list[Order]:
         model.listed_size, model.kv_token, model.trained = row.size, row.kv_token, row.trained
         model.modelfile_ctx, model.embedding, model.digest = row.num_ctx, row.embedding, row.digest
         sizes.refresh(state, model)
-        model.wrong_context = model.state == "ready" and sizes.is_wrong(state, model)
+        _judge_context(state, model)
     orders: list[Order] = []
     for model in state.models.values():
         if model.name not in names:
             model.installed = False
             state.revision += 1
-            if model.state == "absent":
-                for request in [*model.requests(), *model.preloads.values()]:
-                    message = requests.not_found(request.dialect, request.alias or request.model)
-                    orders.append(requests.refuse(state, request, 404, message, "not installed"))
+            orders += requests.refuse_missing(state, model)
     return orders
 
 
@@ -153,7 +153,8 @@ def _vanished(state: CoreState, model: ModelState, at: float) -> list[Order]:
     move(state, model, "absent", at)
     model.left_because = "vanished: /api/ps does not list it"
     transition.gone(state, model.name)
-    return [Record(model.name, "vanished", "/api/ps does not list it")]
+    vanished = Record(model.name, "vanished", "/api/ps does not list it")
+    return [vanished, *requests.refuse_missing(state, model)]
 
 
 def _measure(state: CoreState, model: ModelState, size: int, context: int) -> None:
@@ -162,7 +163,12 @@ def _measure(state: CoreState, model: ModelState, size: int, context: int) -> No
     model.context = context
     sizes.refresh(state, model)
     model.held = max(model.size, size)
-    wrong = sizes.is_wrong(state, model)
+    _judge_context(state, model)
+
+
+def _judge_context(state: CoreState, model: ModelState) -> None:
+    """Whether the runner may serve; from now on it counts as away if it may not."""
+    wrong = model.state in ("ready", "draining") and sizes.is_wrong(state, model)
     if wrong and not model.wrong_context:
         model.away_since = state.at
     model.wrong_context = wrong

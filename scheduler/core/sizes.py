@@ -27,10 +27,11 @@ def refresh(state: CoreState, model: ModelState) -> None:
 
 
 def expected_context(state: CoreState, model: ModelState) -> int:
-    """Tokens of context that Ollama gives the model unaided: its Modelfile's, what it once chose, or its tier's."""
-    known = model.modelfile_ctx or model.unaided
-    if known:
-        return min(known, model.trained) if model.trained else known
+    """Tokens of context that Ollama gives the model unaided: what it once chose, its Modelfile's, or its tier's."""
+    if model.unaided:
+        return model.unaided  # seen, not reckoned
+    if model.modelfile_ctx:
+        return min(model.modelfile_ctx, model.trained) if model.trained else model.modelfile_ctx
     tier = context_tier(device(state))
     return min(tier, model.trained) if model.trained else tier
 
