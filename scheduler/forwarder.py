@@ -272,7 +272,7 @@ class Forwarder:
     async def pass_on(
         self, method: str, target: str, headers: Headers, body: bytes, client: Client, limit: float | None
     ) -> None:
-        """Forward at once and unscheduled; `limit` seconds for all of it, None for no limit.
+        """Forward at once and unscheduled; `limit` seconds for all of it, None for no limit (and no second try).
 
         Raises UpstreamFailed (503 not reachable, 502 broken off, 504 too late) while the client is untouched; later it
         breaks the client's connection off.
@@ -280,7 +280,7 @@ class Forwarder:
         reply: Reply | None = None
         try:
             async with asyncio.timeout(limit):
-                reply = await self._opened(method, target, headers, body)
+                reply = await self._opened(method, target, headers, body, again=limit is not None)
                 client.head(reply.status, reply.reason, reply.headers, reply.length)
                 if not reply.ready:
                     client.flush()
@@ -296,13 +296,15 @@ class Forwarder:
             if reply is not None and not reply.done:
                 reply.close()
 
-    async def _opened(self, method: str, target: str, headers: Headers, body: bytes) -> Reply:
-        """A reply whose head is here. A kept connection that Ollama had closed meanwhile is tried once more."""
+    async def _opened(self, method: str, target: str, headers: Headers, body: bytes, *, again: bool) -> Reply:
+        """A reply whose head is here. A kept connection may be dead by now: what only reads is then asked `again`."""
         reply = await self._upstream.send(method, target, headers, body)
         try:
             try:
                 await reply.head()
             except Broken:
+                if not again:
+                    raise
                 reply = await self._upstream.send(method, target, headers, body, fresh=True)
                 await reply.head()
         except BaseException:

@@ -35,6 +35,7 @@ Own = Callable[[Mapping[str, str]], tuple[int, Mapping[str, Any]]]
 NOT_FORWARDED = frozenset((b"host", b"origin", b"content-length", b"expect"))
 """Request headers that are ours to say; `Origin` because Ollama would refuse ours (facts: its own host rules)."""
 
+LARGE = 1 << 20  # bytes of a body from which it is read beside the loop: 20 MB take a tenth of a second
 HEAD_LIMIT = 1 << 16  # bytes of one header line that are read
 SHUTTING_DOWN = "the scheduler is shutting down"
 NOWHERE = Body(b"", b"")  # in an exchange's demand: its body is with the store
@@ -178,8 +179,10 @@ class Listener:
         if not self._accepting:
             raise Refused(503, SHUTTING_DOWN, 5)
         raw = await self._body(request)
-        demand = dialects.understand(route, request.raw_path, raw, request.headers, self._rules, _peer(request))
-        del raw
+        asked = (route, request.raw_path, raw, request.headers, self._rules, _peer(request))
+        large = len(raw) > LARGE
+        demand = await asyncio.to_thread(dialects.understand, *asked) if large else dialects.understand(*asked)
+        del raw, asked
         headers = _travelling(request, NOT_FORWARDED | {b"content-encoding"})
         if self._relist is not None and self._is_unknown(demand.model):
             await self._relist()
