@@ -1,25 +1,31 @@
 """Measure and print: `python -m scheduler.bench`, or only some of it with `--only NAME`; nothing is asserted."""
 
 import argparse
+import http.client
 import os
 import platform
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
+import psutil
+
 from scheduler.bench import core_bench, memory_bench
-from scheduler.bench.processes import NotStarted
+from scheduler.bench.processes import NotMeasured
 from scheduler.bench.report import Row, table
 from scheduler.bench.wire_bench import Wire
 
 PARTS = ("open", "streams", "closed", "core", "memory")
 LIMIT = 300  # seconds for all of it
 FILES = 4096  # 500 held requests need more open files than some systems allow unasked
+BROKEN = (NotMeasured, OSError, http.client.HTTPException, psutil.Error, subprocess.SubprocessError)
+"""What keeps one part from being measured and leaves the others alone: a process that did not start, or died."""
 
 
 class TooLong(Exception):
@@ -30,22 +36,28 @@ def main() -> int:
     """Run the parts asked for, print the table; exit code 1 if something could not be measured."""
     given = _arguments()
     _allow_files()
+    busy = os.getloadavg()[0]
     rows: list[Row] = []
     troubles: list[str] = []
     with _limited(given.limit), tempfile.TemporaryDirectory(prefix="scheduler-bench-") as folder:
         try:
-            for part in _parts(given, Path(folder)):
-                try:
-                    rows += part()
-                except NotStarted as error:
-                    troubles.append(str(error))
+            with closing(_parts(given, Path(folder))) as parts:
+                for part in parts:
+                    _measure(part, rows, troubles)
         except (TooLong, KeyboardInterrupt) as error:
-            troubles.append(f"stopped early: {error or 'interrupted'}")
-    _show(rows, troubles, given.rounds)
+            troubles.append(f"stopped early: {str(error) or 'interrupted'}")
+    _show(rows, troubles, given.rounds, busy)
     return 1 if troubles else 0
 
 
-def _parts(given: argparse.Namespace, folder: Path) -> Iterator[Callable[[], list[Row]]]:
+def _measure(part: Callable[[], list[Row]], rows: list[Row], troubles: list[str]) -> None:
+    try:
+        rows += part()
+    except BROKEN as error:
+        troubles.append(str(error) or type(error).__name__)
+
+
+def _parts(given: argparse.Namespace, folder: Path) -> Generator[Callable[[], list[Row]], None, None]:
     """Each part to be measured; what several share is started before them and ended after."""
     wanted = given.only or PARTS
     if {"open", "streams", "closed"} & set(wanted):
@@ -61,10 +73,10 @@ def _parts(given: argparse.Namespace, folder: Path) -> Iterator[Callable[[], lis
         yield lambda: memory_bench.measure(given.rounds, folder, _say)
 
 
-def _show(rows: list[Row], troubles: list[str], rounds: int) -> None:
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+def _show(rows: list[Row], troubles: list[str], rounds: int, busy: float) -> None:
     where = f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}"
-    sys.stdout.write(f"medians of {rounds}; {where}; load averages {load}\n\n{table(rows)}\n")
+    head = f"medians of {rounds}; {where}; load average before: {busy:.1f} (what else ran makes every figure worse)"
+    sys.stdout.write(f"{head}\n\n{table(rows)}\n")
     for trouble in troubles:
         sys.stdout.write(f"not measured: {trouble}\n")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 
 from scheduler.bench import processes
-from scheduler.bench.processes import NotStarted, Serving
+from scheduler.bench.processes import NotMeasured, Serving
 from scheduler.bench.report import NOTHING, Row, megabytes
 from scheduler.bench.stub import AWAY
 
@@ -19,7 +19,7 @@ POLL = 0.05
 
 
 def measure(rounds: int, folder: Path, say: Callable[[str], None]) -> list[Row]:
-    """A fresh daemon each time. Raises NotStarted where it cannot be measured."""
+    """A fresh daemon each time. Raises NotMeasured where it cannot be measured."""
     with processes.stub() as stub:
         rows = [_ready(rounds, stub, folder, say)]
     for size, target in BODIES:
@@ -48,7 +48,7 @@ def _held(daemon: Serving, size: int, target: str) -> Row:
         while (waiting := _waiting(daemon)) < HELD:
             highest = max(highest, daemon.memory())
             if time.perf_counter() > until:
-                raise NotStarted(f"only {waiting} of {HELD} requests are held")
+                raise NotMeasured(f"only {waiting} of {HELD} requests are held")
             time.sleep(POLL)
         until = time.perf_counter() + WATCH_SECONDS
         while time.perf_counter() < until:

@@ -84,8 +84,8 @@ http {{
 """
 
 
-class NotStarted(Exception):
-    """What was to be measured did not start; the message says why."""
+class NotMeasured(Exception):
+    """What was to be measured did not start, or did something else; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def stub() -> Iterator[Serving]:
 
 @contextmanager
 def daemon(upstream: Serving, folder: Path) -> Iterator[Serving]:
-    """`serve` in front of `upstream`, ready; its files go into `folder`. Raises NotStarted."""
+    """`serve` in front of `upstream`, ready; its files go into `folder`. Raises NotMeasured."""
     port = free_port()
     state = folder / f"daemon-{port}"
     state.mkdir()
@@ -131,17 +131,17 @@ def daemon(upstream: Serving, folder: Path) -> Iterator[Serving]:
         while not _answers(port, "/readyz"):
             if process.poll() is not None or time.perf_counter() - began > READY_SECONDS:
                 last = (state / "log").read_text(errors="replace").strip().splitlines()[-1:]
-                raise NotStarted(f"the daemon did not get ready: {' '.join(last) or process.returncode}")
+                raise NotMeasured(f"the daemon did not get ready: {' '.join(last) or process.returncode}")
             time.sleep(POLL)
         yield Serving(port, process.pid, time.perf_counter() - began)
 
 
 @contextmanager
 def nginx(upstream: Serving, folder: Path) -> Iterator[Serving]:
-    """nginx with one worker in front of `upstream`. Raises NotStarted, also where there is no nginx."""
+    """nginx with one worker in front of `upstream`. Raises NotMeasured, also where there is no nginx."""
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/opt/homebrew/bin")
     if program is None:
-        raise NotStarted("nginx is not installed here")
+        raise NotMeasured("nginx is not installed here")
     port = free_port()
     config = folder / "nginx.conf"
     config.write_text(NGINX.format(folder=folder, upstream=upstream.port, listen=port))
@@ -152,19 +152,19 @@ def nginx(upstream: Serving, folder: Path) -> Iterator[Serving]:
     ):
         while not _answers(port, "/"):
             if it.poll() is not None or time.perf_counter() - began > READY_SECONDS:
-                raise NotStarted(f"nginx did not start: {(folder / 'nginx.err').read_text().strip()[-200:]}")
+                raise NotMeasured(f"nginx did not start: {(folder / 'nginx.err').read_text().strip()[-200:]}")
             time.sleep(POLL)
         yield Serving(port, it.pid)
 
 
 def served(target: Serving) -> None:
-    """Chat through `target` until the model answers: it knows its upstream and the model. Raises NotStarted."""
+    """Chat through `target` until the model answers: it knows its upstream and the model. Raises NotMeasured."""
     deadline = time.perf_counter() + READY_SECONDS
     content = request(target.port, RESIDENT).partition(b"\r\n\r\n")[2]
     answer: tuple[int, bytes] = (0, b"")
     while answer[0] != 200:
         if time.perf_counter() > deadline:
-            raise NotStarted(f"no chat came through: {answer[0]} {answer[1][:200]!r}")
+            raise NotMeasured(f"no chat came through: {answer[0]} {answer[1][:200]!r}")
         with suppress(OSError, http.client.HTTPException):
             answer = _exchange(target.port, "POST", "/api/chat", content)
         time.sleep(POLL)
@@ -173,13 +173,14 @@ def served(target: Serving) -> None:
 def generate(mode: str, port: int, **options: float) -> Result:
     """Run one mode of the load generator to its end; its result."""
     limit = options.get("seconds", 0.0) + SPARE_SECONDS
-    done = subprocess.run(_generator(mode, port, options), stdout=subprocess.PIPE, timeout=limit, check=True)
+    command = _generator(mode, port, options)
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=limit, check=True, start_new_session=True)
     return cast(Result, json.loads(done.stdout.splitlines()[-1]))
 
 
 @contextmanager
 def holding(port: int, **options: float) -> Iterator[None]:
-    """Hold requests that nobody answers; entered when all are sent. Raises NotStarted if one was answered after all."""
+    """Hold requests that nobody answers; entered when all are sent. Raises NotMeasured if one was answered after all."""
     with _running(_generator("held", port, options)) as process:
         _line(process)
         yield
@@ -187,7 +188,7 @@ def holding(port: int, **options: float) -> Iterator[None]:
         process.stdin.close()
         answered = _line(process)["answered"]
     if answered:
-        raise NotStarted(f"{answered:.0f} of the requests to hold were answered")
+        raise NotMeasured(f"{answered:.0f} of the requests to hold were answered")
 
 
 def free_port() -> int:
@@ -203,9 +204,9 @@ def _generator(mode: str, port: int, options: dict[str, float]) -> list[str]:
 
 @contextmanager
 def _running(command: list[str], log: int | None = None) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process until the block is left, then told to end and, after a while, made to."""
-    quiet = log if log is not None else subprocess.PIPE
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=log) as process:
+    """A process until the block is left, then told to end and, later, made to. Ctrl-C reaches only the bench."""
+    out = log if log is not None else subprocess.PIPE
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=log, start_new_session=True) as process:
         try:
             yield process
         finally:
@@ -221,7 +222,7 @@ def _line(process: "subprocess.Popen[bytes]") -> Result:
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        raise NotStarted(f"{process.args!r} ended before it said a word")
+        raise NotMeasured(f"{process.args!r} ended before it said a word")
     return cast(Result, json.loads(line))
 
 

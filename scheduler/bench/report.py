@@ -18,7 +18,7 @@ class Row:
     note: str = ""
 
 
-HEADINGS = Row("figure", "direct", "through us", "added", "target")
+HEADINGS = Row("figure", "direct", "through", "added", "target")
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -8,7 +8,7 @@ from statistics import median
 
 from scheduler.bench import processes
 from scheduler.bench.connection import Result
-from scheduler.bench.processes import NotStarted, Serving
+from scheduler.bench.processes import NotMeasured, Serving
 from scheduler.bench.report import Row, milliseconds
 
 CLOSED_SECONDS = 2.0  # at most, of a closed-loop round: it takes both processors whole
@@ -55,11 +55,11 @@ class Wire:
             through = self._stack.enter_context(processes.daemon(stub, folder))
             processes.served(through)
             self._places["through"] = through
-        except NotStarted as error:
+        except NotMeasured as error:
             self._missing.append(str(error))
         try:
             self._places["nginx"] = self._stack.enter_context(processes.nginx(stub, folder))
-        except NotStarted as error:
+        except NotMeasured as error:
             self._missing.append(str(error))
 
     def open_loop(self) -> list[Row]:
