@@ -46,7 +46,7 @@ class Stage:
         self._tick_at: float | None = None
         listed = tuple(m.Listed(name, size, num_ctx=CONTEXTS[name], digest=name) for name, size in SIZES.items())
         for fact in (
-            m.MemorySeen(0.0, BUDGET, "configured", 0, 48_000_000_000),
+            m.MemorySeen(0.0, BUDGET, "configured", device=48_000_000_000),
             m.ModelsListed(0.0, listed),
             m.OllamaUp(0.0, "0.32.0"),
             m.Residents(0.0, 0.0, ()),

@@ -180,7 +180,7 @@ def generate(mode: str, port: int, **options: float) -> Result:
 
 @contextmanager
 def holding(port: int, **options: float) -> Iterator[None]:
-    """Hold requests that nobody answers; entered when all are sent. Raises NotMeasured if one was answered after all."""
+    """Hold requests that nobody answers; entered when all are sent. Raises NotMeasured if one was answered."""
     with _running(_generator("held", port, options)) as process:
         _line(process)
         yield
