@@ -1,0 +1,210 @@
+"""The README keeps its word: every command in it is run, every table and link is held against the program."""
+
+import asyncio
+import itertools
+import os
+import re
+import shutil
+import subprocess
+from asyncio.subprocess import PIPE, STDOUT
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from scheduler import demo_command, init_command, journal_command, serve_command, status_command, why_command
+from scheduler.dialects import DEMANDS, route
+from scheduler.settings import PAID_ALIASES
+from scheduler.settings_read import documented, settings_of
+from scheduler.status_schema import Verdict
+from tests.started import ROOT, Started, surroundings
+
+README = (ROOT / "README.md").read_text("utf-8")
+SHOWN = "text"  # the language of a block that shows what the block before it prints
+BLOCK_SECONDS = 60.0
+
+# Programs a stranger has and this machine may not: each sends what the real one sends, and prints what it got.
+PLAYED = {
+    "claude": r"""#!/bin/sh
+exec curl -sS --fail-with-body "$ANTHROPIC_BASE_URL/v1/messages?beta=true" \
+  -H "Authorization: Bearer $ANTHROPIC_AUTH_TOKEN" -d @- <<END
+{"model": "$ANTHROPIC_MODEL", "max_tokens": 32, "messages": [{"role": "user", "content": "$2"}]}
+END
+""",
+    "ollama": r"""#!/bin/sh
+curl -sS --fail -I "http://$OLLAMA_HOST/" > /dev/null
+curl -sS --fail-with-body "http://$OLLAMA_HOST/api/show" -d '{"model": "", "name": "'"$2"'"}' > /dev/null
+exec curl -sS --fail-with-body "http://$OLLAMA_HOST/api/generate" -d '{"model": "'"$2"'", "prompt": "'"$3"'"}'
+""",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One fenced block: its language, its text, the line it begins at, and what it is shown to print."""
+
+    language: str
+    text: str
+    line: int
+    shown: str = ""
+
+
+def _blocks(page: str) -> list[Block]:
+    found: list[Block] = []
+    for match in re.finditer(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE):
+        line = page[: match.start()].count("\n") + 1
+        if match[1] == SHOWN and found and found[-1].language == "sh" and not found[-1].shown:
+            before = found.pop()
+            found.append(Block(before.language, before.text, before.line, match[2]))
+        else:
+            found.append(Block(match[1], match[2], line))
+    return found
+
+
+def _shown(line: str) -> str:
+    """A shown line as a pattern: `…` stands for anything."""
+    return ".*".join(re.escape(part) for part in line.strip().split("…"))
+
+
+async def _run(text: str, environment: dict[str, str]) -> tuple[int, str]:
+    """Run a block in a shell as a reader would, from the checkout's root."""
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-euo", "pipefail", "-c", text), stdout=PIPE, stderr=STDOUT, cwd=ROOT, env=environment
+    )
+    async with asyncio.timeout(BLOCK_SECONDS):
+        said, _ = await process.communicate()
+    return process.returncode or 0, said.decode()
+
+
+def _played(folder: Path) -> None:
+    folder.mkdir()
+    for name, text in PLAYED.items():
+        (folder / name).write_text(text, "utf-8")
+        (folder / name).chmod(0o755)
+
+
+async def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
+    """Each shell block runs as written, but for the ports, in front of the stand-in, and prints what is shown."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not there")
+    _played(tmp_path / "bin")
+    state = tmp_path / ".local/state/ollama-scheduler"
+    blocks = [block for block in _blocks(README) if block.language == "sh" and "make " not in block.text]
+    assert len(blocks) >= 5
+    arguments = ("demo", "--stay", "--port", "0", "--speed", "10", "--state", str(state))
+    async with Started.run(*arguments, home=tmp_path) as demo:
+        ollama = (await demo.hears(r"stand-in .* at http://127\.0\.0\.1:(\d+)"))[1]
+        port = (await demo.hears(r"listens on http://127\.0\.0\.1:(\d+)"))[1]
+        await demo.hears("Ctrl-C ends all of it")
+        environment = surroundings(tmp_path, {"OLLAMA_SCHEDULER_LISTEN": f"127.0.0.1:{port}"})
+        environment["PATH"] = f"{tmp_path / 'bin'}{os.pathsep}{environment['PATH']}"
+        for block in blocks:
+            text = block.text.replace(":11450", f":{port}").replace(":11434", f":{ollama}")
+            code, said = await _run(text.replace("curl ", "curl --fail-with-body "), environment)
+            assert code == 0, f"README.md:{block.line}: exit code {code}\n{said}\n{demo.said}"
+            for line in filter(None, block.shown.splitlines()):
+                assert re.search(_shown(line), said), f"README.md:{block.line}: {line!r} is not in\n{said}"
+        demo.interrupt()
+        assert await demo.ends() == 0, demo.said
+
+
+def test_shown_lines_can_fail() -> None:
+    """A shown line matches only what is like it."""
+    assert re.search(_shown("hour  1 changes, …"), "hour  1 changes, 3 s lost")
+    assert not re.search(_shown("hour  1 changes, …"), "hour  2 changes, 3 s lost")
+
+
+def test_every_make_command_is_a_target() -> None:
+    """Each `make` in README and CONTRIBUTING is a target, `make run` starts the program, `make test` runs pytest."""
+    pages = README + (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    targets = set(re.findall(r"`make ([a-z]+)`|^make ([a-z]+)", pages, re.MULTILINE))
+    names = {first or second for first, second in targets}
+    assert {"run", "test", "bench"} <= names
+    alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "ARGS")}
+    for name in names:
+        done = subprocess.run(["make", "-n", name], cwd=ROOT, env=alone, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        if name == "run":
+            assert re.search(r"ollama-scheduler run\s*$", done.stdout, re.MULTILINE), done.stdout
+        if name == "test":
+            assert re.search(r"python -m pytest", done.stdout), done.stdout
+
+
+def test_every_link_leads_somewhere() -> None:
+    """Each relative link of README, CONTRIBUTING and docs is a file that is there."""
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def _table(heading: str) -> list[list[str]]:
+    """The rows of the README's table whose first header cell is `heading`, without backticks."""
+    _, found, rest = README.partition(f"\n| {heading} |")
+    assert found, heading
+    rows = itertools.takewhile(lambda line: line.startswith("|"), rest.splitlines()[2:])
+    return [[cell.strip().replace("`", "") for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_routing_table_is_the_documented_one() -> None:
+    """The README's aliases, models, classes and patience are those of the documented configuration."""
+    settings = settings_of({})
+    told = {row[0]: row[1:] for row in _table("clients say")}
+    assert set(told) == {*documented()["aliases"], *PAID_ALIASES}
+    for alias, target in settings.aliases.items():
+        model, name, patience = told[alias]
+        assert (model, name) == (target.model, target.class_ or "interactive")
+        assert float(patience.removesuffix(" s")) == getattr(settings.classes, name).patience
+
+
+def test_litellm_snippet_names_what_there_is() -> None:
+    """The deployments for LiteLLM name models of the documented configuration and our documented address."""
+    snippet = next(block.text for block in _blocks(README) if block.language == "yaml")
+    settings = settings_of({})
+    pairs = re.findall(r"model_name: (\S+)\n.*model: \"ollama_chat/([^\"]+)\", api_base: \"([^\"]+)\"", snippet)
+    assert len(pairs) == 3
+    for name, model, base in pairs:
+        assert settings.aliases[name].model == model
+        assert base == f"http://{settings.listen}"
+
+
+def test_exit_codes_are_those_of_the_commands() -> None:
+    """The README's exit codes are what each command says of itself."""
+    told = {row[0].partition(":")[0].split(",")[0].split()[0]: row[1] for row in _table("command")}
+    for name, codes in (
+        ("serve", serve_command.CODES),
+        ("demo", demo_command.CODES),
+        ("init", init_command.CODES),
+        ("status", status_command.CODES),
+        ("why", why_command.CODES),
+        ("journal", journal_command.CODES),
+    ):
+        assert re.findall(r"\b(\d) ", told[name]) == re.findall(r"\b(\d) ", codes), name
+
+
+def test_verdicts_are_all_explained() -> None:
+    """Every verdict of /status has its row."""
+    assert [row[0] for row in _table("`/status` verdict")] == list(Verdict.__args__)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/completions", "/v1/responses", "/v1/audio/transcriptions", "/v1/messages/count_tokens"]
+)
+def test_what_is_said_to_be_refused_is(path: str) -> None:
+    """Each route the README calls refused is, and none that is served."""
+    assert path in README
+    assert route("POST", path).kind == "refused"
+    assert path not in DEMANDS
+
+
+def test_store_routes_are_refused() -> None:
+    """What would change the store through us is refused, as the README says."""
+    for method, path in (
+        *(("POST", f"/api/{name}") for name in ("pull", "push", "create", "copy", "blobs/sha256:0")),
+        ("DELETE", "/api/delete"),
+    ):
+        assert route(method, path).kind == "refused", path
+
+
+def test_nine_promises() -> None:
+    """Each promise has its row, in order."""
+    assert re.findall(r"^\| (P\d) \|", README, re.MULTILINE) == [f"P{number}" for number in range(1, 10)]
