@@ -1,4 +1,4 @@
-"""What a request asks for, once understood: the one record that travels from the dialects to the dispatcher and back."""
+"""What a request asks for, once understood: the one record that travels from the dialects to Ollama."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -7,9 +7,9 @@ when it no longer does. `/api/ps` can block behind Ollama's own locks, so every 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import ollama
@@ -56,6 +56,7 @@ class Residency:
         self._now = now
         self._state = state
         self.patience = patience or Patience()
+        self._under_way: set[asyncio.Task[None]] = set()
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._looking: asyncio.Task[None] | None = None
         self._knocking: asyncio.Task[None] | None = None
@@ -68,25 +69,25 @@ class Residency:
         """Begin to carry out `order`."""
         match order:
             case m.Load():
-                self._loads[order.model] = self._tasks.create_task(self._load(order.model))
+                self._loads[order.model] = self._begin(self._load(order.model))
             case m.AbandonLoad():
                 task = self._loads.get(order.model)
                 if task is not None:
                     task.cancel(order.because)
             case m.Unload():
-                self._tasks.create_task(self._unload(order.model))
+                self._begin(self._unload(order.model))
             case m.Look():
                 self.look()
 
     def look(self) -> None:
         """Read /api/ps soon, unless that is under way already; comes back as `Residents` or `OllamaDown`."""
         if self._looking is None or self._looking.done():
-            self._looking = self._tasks.create_task(self._look())
+            self._looking = self._begin(self._look())
 
     async def listing(self) -> None:
         """Read what is installed; a reading under way is shared. Comes back as `ModelsListed`."""
         if self._listing is None or self._listing.done():
-            self._listing = self._tasks.create_task(self._list())
+            self._listing = self._begin(self._list())
         await asyncio.shield(self._listing)
 
     async def relisted(self) -> None:
@@ -99,8 +100,17 @@ class Residency:
         self._knock()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """End every reading and every load under way, and close the connections; models stay as they are."""
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
         await self._client.close()  # type: ignore[no-untyped-call]
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._tasks.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return task
 
     async def _look(self) -> None:
         asked = self._now()
@@ -109,7 +119,7 @@ class Residency:
         except (TimeoutError, ollama.ResponseError) as error:
             log.warning("ollama did not tell what is resident: %s", error or f"{self.patience.reading:.0f} s passed")
             await asyncio.sleep(self.patience.back)
-            self._looking = self._tasks.create_task(self._look())
+            self._looking = self._begin(self._look())
         except Away as error:
             self._away(error)
         else:
@@ -230,7 +240,7 @@ class Residency:
 
     def _knock(self) -> None:
         if self._knocking is None or self._knocking.done():
-            self._knocking = self._tasks.create_task(self._until_it_answers())
+            self._knocking = self._begin(self._until_it_answers())
 
     async def _until_it_answers(self) -> None:
         async with httpx.AsyncClient(base_url=self._url, trust_env=False, timeout=self.patience.reading) as client:

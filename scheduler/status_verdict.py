@@ -9,10 +9,9 @@ from scheduler.ledger import Ledger
 from scheduler.outlook import expected, fit_of, gigabytes, short, size_of, trouble, waits_for
 from scheduler.status_schema import Need, Verdict
 
-ORPHANS_PATIENCE = 60.0  # seconds that orphans may take to end by themselves
+ORPHANS_PATIENCE = 5.0  # seconds that orphans may take to end by themselves
 FAILURES = 3  # loads in a row after which somebody should look
 IDLE_PATIENCE = 60.0  # seconds somebody may wait while nothing runs, changes or is to be tried again
-ORPHANS_COMMAND = "ps -axo pid,ppid,rss,command | awk '$2 == 1 && /llama-server|ollama/'"
 
 Clock = Callable[[float], str]
 """Monotonic seconds as ISO-8601 UTC."""
@@ -92,7 +91,7 @@ def _memory(state: CoreState, now: float, iso: Clock, ledger: Ledger) -> Iterato
     since = ledger.orphans_since
     if since is not None and now >= since + ORPHANS_PATIENCE:
         what = f"Runners that Ollama left behind hold {gigabytes(state.orphans)}"
-        yield Need(what=what, since=iso(since), type_this=ORPHANS_COMMAND)
+        yield Need(what=what, since=iso(since), type_this=f"kill {' '.join(map(str, state.orphan_pids))}")
 
 
 def _models(state: CoreState, now: float, iso: Clock) -> Iterator[Need]:

@@ -78,9 +78,10 @@ class Watch:
                 os.kill(orphan.pid, signal.SIGTERM)
         held = sum(orphan.size for orphan in found)
         state = self._state()
-        known = (state.budget, state.budget_source, state.orphans, state.device)
-        if known != (budget, source, held, device):
-            self._post(m.MemorySeen(self._now(), budget, source, held, device))
+        seen = m.MemorySeen(self._now(), budget, source, held, device, tuple(o.pid for o in found))
+        known = (state.budget, state.budget_source, state.orphans, state.orphan_pids, state.device)
+        if known != (budget, source, held, seen.orphan_pids, device):
+            self._post(seen)
 
     async def runners(self) -> None:
         """Ask every runner that owes us an answer and is silent whether it works."""

@@ -50,11 +50,11 @@ class Machine:
             case m.Left():
                 return requests.left(state, fact)
             case m.Returned():
-                return requests.returned(state, fact) + self._refuse_excluded()
+                return requests.returned(state, fact) + self._refuse_vain()
             case m.Ended():
                 return requests.ended(state, fact)
             case m.Loaded():
-                return residency.loaded(state, fact)
+                return residency.loaded(state, fact) + self._refuse_impossible()
             case m.LoadFailed():
                 return residency.load_failed(state, fact)
             case m.Unloaded():
@@ -62,9 +62,9 @@ class Machine:
             case m.UnloadFailed():
                 return residency.unload_failed(state, fact)
             case m.Residents():
-                return residency.residents(state, fact)
+                return residency.residents(state, fact) + self._refuse_impossible()
             case m.ModelsListed():
-                return residency.listed(state, fact)
+                return residency.listed(state, fact) + self._refuse_impossible()
             case m.EngineSeen():
                 return stall.engine_seen(state, fact)
             case m.OllamaUp():
@@ -78,7 +78,7 @@ class Machine:
             case m.Reloaded():
                 return self._reload(fact.config)
             case m.ClockGap():
-                return self._look(f"the machine slept for {fact.gap:.0f} s")
+                return requests.look(state, f"the machine slept for {fact.gap:.0f} s")
             case m.Stopping():
                 return self._stop()
             case m.Ticked():
@@ -159,7 +159,8 @@ class Machine:
         if state.ollama != "up":
             state.ollama, state.ollama_since = "up", fact.at
         state.ollama_version, state.stand_in, state.ollama_error = fact.version, fact.stand_in, ""
-        return self._look("Ollama answers")
+        state.looking = False
+        return requests.look(state, "Ollama answers")
 
     def _ollama_down(self, fact: m.OllamaDown) -> list[m.Order]:
         state = self.state
@@ -169,10 +170,6 @@ class Machine:
             return []
         state.ollama, state.ollama_since = "down", fact.at
         return transition.abort(state, "Ollama is away")
-
-    def _look(self, because: str) -> list[m.Order]:
-        self.state.looking = True
-        return [m.Look(because)]
 
     def _enter(self, fact: m.PhaseSet) -> list[m.Order]:
         self.state.phase = fact.phase
@@ -190,11 +187,14 @@ class Machine:
 
     def _exclude(self) -> list[m.Order]:
         """Other sets are allowed now: tell those who wait in vain, and plan anew what would bring an excluded model."""
-        orders = self._refuse_excluded()
+        orders = self._refuse_vain()
         under_way = self.state.transition
         if under_way is not None and not all(self._sets.of(name) for name in under_way.load):
             orders += transition.abort(self.state, "the phase excludes what it would load")
         return orders
+
+    def _refuse_vain(self) -> list[m.Order]:
+        return self._refuse_excluded() + self._refuse_impossible()
 
     def _refuse_excluded(self) -> list[m.Order]:
         orders: list[m.Order] = []

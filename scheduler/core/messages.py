@@ -195,6 +195,7 @@ class MemorySeen:
     source: str
     orphans: int = 0
     device: int = 0  # bytes Ollama sees as GPU memory; 0: as the budget
+    orphan_pids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

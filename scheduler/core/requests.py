@@ -70,9 +70,8 @@ def returned(state: CoreState, fact: Returned) -> list[Order]:
     recalled = request.place == "recalled"
     _free_slot(state, model, request)
     orders: list[Order] = []
-    if not recalled and not state.looking:
-        state.looking = True
-        orders.append(Look(f"{request.id} came back: {fact.error}"))
+    if not recalled:
+        orders += look(state, f"{request.id} came back: {fact.error}")
     if request.abandoned or request.kind == "probe":
         _forget(state, request)
         if request.kind == "probe" and not request.abandoned:
@@ -104,10 +103,16 @@ def ended(state: CoreState, fact: Ended) -> list[Order]:
     if fact.outcome == "answered" and request.kind != "probe" and (fact.status or 200) < 400:
         _learn(state, model, request, fact)
     troubled = fact.outcome == "failed" or (fact.status or 0) >= 500
-    if troubled and not state.looking:
-        state.looking = True
-        return [Look(f"{request.id} failed: {fact.error or fact.status}")]
-    return []
+    return look(state, f"{request.id} failed: {fact.error or fact.status}") if troubled else []
+
+
+def look(state: CoreState, because: str) -> list[Order]:
+    """Change nothing more until what is resident has been read, and asked from now on."""
+    state.look_since = state.at
+    if state.looking:
+        return []
+    state.looking = True
+    return [Look(because)]
 
 
 def serve(state: CoreState, request: Request, because: str) -> Order:

@@ -5,6 +5,7 @@ from scheduler.core.lifecycle import move
 from scheduler.core.messages import (
     Loaded,
     LoadFailed,
+    Look,
     MemorySeen,
     ModelsListed,
     Order,
@@ -53,6 +54,7 @@ def load_failed(state: CoreState, fact: LoadFailed) -> list[Order]:
     missing = requests.refuse_missing(state, model)
     if missing:
         return orders + missing
+    orders += requests.look(state, f"loading {model.name} failed")
     model.failures += 1
     model.last_error = fact.error
     model.not_before = fact.at + PAUSES[min(model.failures, len(PAUSES)) - 1]
@@ -80,21 +82,25 @@ def unload_failed(state: CoreState, fact: UnloadFailed) -> list[Order]:
         return []
     move(state, model, "ready", fact.at)
     model.last_error = fact.error
-    return transition.abort(state, f"{model.name} did not leave: {fact.error}")
+    orders = transition.abort(state, f"{model.name} did not leave: {fact.error}")
+    return orders if state.ollama == "down" else orders + requests.look(state, f"{model.name} did not leave")
 
 
 def residents(state: CoreState, fact: Residents) -> list[Order]:
     """Hold what is believed against what /api/ps says; what we changed after it was asked outweighs it."""
     orders: list[Order] = []
     rows = {row.name: row for row in fact.models}
+    if state.looking and fact.asked < state.look_since:
+        orders.append(Look("what was read is older than the reason to read it again"))
+    else:
+        state.looking = False
     for name, row in rows.items():
         model = state.models.get(name) or _adopted_name(state, name)
         orders += _seen(state, model, row, fact.asked)
     for name in list(state.present):
         model = state.models[name]
-        if name not in rows and model.state in ("ready", "draining") and model.since < fact.asked:
+        if name not in rows and model.state in ("ready", "draining") and model.since <= fact.asked:
             orders += _vanished(state, model, fact.at)
-    state.looking = False
     return orders
 
 
@@ -125,6 +131,7 @@ def memory_seen(state: CoreState, fact: MemorySeen) -> list[Order]:
     state.budget = fact.budget
     state.budget_source = fact.source
     state.orphans = fact.orphans
+    state.orphan_pids = fact.orphan_pids
     state.device = fact.device
     for model in state.models.values():
         sizes.refresh(state, model)
@@ -140,7 +147,7 @@ def _seen(state: CoreState, model: ModelState, row: Row, asked: float) -> list[O
         model.free_after = sizes.free(state)
         model.load_because = "adopted"
         return [Record(model.name, "adopted", "seen resident without an order of ours")]
-    if model.state in ("ready", "draining") and model.since < asked:
+    if model.state in ("ready", "draining") and model.since <= asked:
         other = model.context != row.context and bool(model.context)
         _measure(state, model, row.size, row.context)
         if other:

@@ -153,10 +153,12 @@ class CoreState:
     ollama_error: str = ""
     stand_in: bool = False
     looking: bool = True  # what is resident must be read before anything is ordered
+    look_since: float = 0.0  # a reading that was asked before this says nothing
     budget: int | None = None
     budget_source: str = ""
     device: int = 0
     orphans: int = 0
+    orphan_pids: tuple[int, ...] = ()
     quiet_since: float = 0.0
     home_due: bool = False
     stopping: bool = False
