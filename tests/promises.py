@@ -346,7 +346,9 @@ class P5(Promise):
             if not wanted or model.usable or model.not_before > world.now or not model.installed:
                 continue
             plan = view.plan(model)
-            if plan is None or any(view.home and n in view.home and n not in plan.load for n in plan.leave):
+            if plan is None or not plan.leave or "keeps its turn" in state.verdict:
+                continue
+            if any(view.home and n in view.home and n not in plan.load for n in plan.leave):
                 continue
             kept_by = [c for n in plan.leave for c in alive(world, n)]
             if world.config.policy == "default":

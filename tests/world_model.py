@@ -98,7 +98,7 @@ class World:
     def __init__(self, stage: Stage, seed: int, watchers: Sequence[Watcher] = ()) -> None:
         self.stage = stage
         self.config = stage.config
-        self.chance = random.Random(seed)  # noqa: S311 - a seeded play
+        self.chance = random.Random(seed)
         self.watchers = watchers
         self.now = 1000.0
         self.machine = Machine.fresh(stage.config, self.now)
@@ -388,6 +388,10 @@ class World:
         if self.loading != name or self.life != life or (epoch is not None and self.epoch != epoch):
             return
         self.loading = None
+        if name in self.runners:  # somebody else has loaded it meanwhile
+            self.loading = name
+            self._loaded(name, began, life, self.epoch)
+            return
         if not self.alive:
             self.post(m.OllamaDown(self.now, error))
         self.post(m.LoadFailed(self.now, name, error, self.now - began))
@@ -436,9 +440,7 @@ class World:
             self._looking = False
             if self.life == life:
                 self.post(
-                    m.OllamaDown(self.now, "connection refused")
-                    if rows is None
-                    else m.Residents(self.now, asked, rows)
+                    m.OllamaDown(self.now, "connection refused") if rows is None else m.Residents(self.now, asked, rows)
                 )
 
         def read() -> None:
@@ -455,7 +457,7 @@ class World:
 
     def memory(self) -> None:
         """The daemon learns what memory is."""
-        self.post(m.MemorySeen(self.now, self.budget, "test", self.orphans, self.stage.device))
+        self.post(m.MemorySeen(self.now, self.budget, "test", self.orphans, device=self.stage.device))
 
     def listing(self) -> None:
         """The daemon learns what is installed."""

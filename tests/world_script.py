@@ -100,7 +100,7 @@ def _installed(
 
 def stage_of(policy: str, seed: int) -> Stage:
     """The stage that belongs to a seed."""
-    chance = random.Random(seed)  # noqa: S311 - a seeded play
+    chance = random.Random(seed)
     stage = (documented if chance.random() < 0.5 else drawn)(policy, chance)
     stage.askable = chance.random() < 0.7
     stage.troubled = chance.random() < 0.65
@@ -118,7 +118,7 @@ def stage_of(policy: str, seed: int) -> Stage:
 
 def some_script(seed: int) -> bytes:
     """A script as hypothesis might draw one, for plays of fixed seeds."""
-    chance = random.Random(seed)  # noqa: S311 - a seeded play
+    chance = random.Random(seed)
     return chance.randbytes(4 * chance.randint(12, 60))
 
 
