@@ -93,7 +93,8 @@ class P2(Promise):
 
 
 class P3(Promise):
-    """Every accepted request is answered exactly once: by the model, or by an error in its own dialect that says why."""
+    """Every accepted request is answered exactly once: by the model, or by an error in its own dialect that says
+    why."""
 
     name = "P3"
 
@@ -170,8 +171,8 @@ class Order(Promise):
 
 class Bound(Promise):
     """With Ollama and memory healthy, a request whose model is away sees the change to it begin (our first unload or
-    load order for it) within B(class) = max(patience, floor) + longest running request + transitions already committed +
-    one forced turn for each other contended set, with the durations that occurred."""
+    load order for it) within B(class) = max(patience, floor) + longest running request + transitions already committed
+    + one forced turn for each other contended set, with the durations that occurred."""
 
     name = "P4 (bound)"
 
@@ -427,9 +428,9 @@ class P7(Promise):
         self.at = 0
 
     def saw(self, world: World, fact: m.Fact, orders: Sequence[m.Order]) -> None:
-        if len(world.steps) == 20 + world.facts % 40 and self.snapshot is None:
+        if len(world.steps) == 3 + (world.seed + world.life) % 40:
             state = world.machine.state
-            self.snapshot = copy.deepcopy(state) if world.facts % 2 else copy_of(state)
+            self.snapshot = copy.deepcopy(state) if (world.seed // 40 + world.life) % 2 else copy_of(state)
             self.at = len(world.steps)
 
     def ended(self, world: World) -> None:

@@ -1,7 +1,7 @@
 """A virtual machine with an Ollama on it: it answers every order of the core with facts, after random bounded times.
 
 It is the truth the core is held against: what really sits in memory, who really runs, whether Ollama would have had to
-evict. Times are virtual seconds, sizes bytes. `tests.promises` watches it; `tests.world_script` decides what befalls it.
+evict. Times are virtual seconds, sizes bytes. `tests.promises` watches it; `tests.world_script` says what befalls it.
 """
 
 import heapq
@@ -98,6 +98,7 @@ class World:
     def __init__(self, stage: Stage, seed: int, watchers: Sequence[Watcher] = ()) -> None:
         self.stage = stage
         self.config = stage.config
+        self.seed = seed
         self.chance = random.Random(seed)
         self.watchers = watchers
         self.now = 1000.0
