@@ -89,5 +89,6 @@ async def _introduce(daemon: Daemon, say: Callable[[str], None]) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(INTRODUCE_SECONDS):
             await daemon.acquainted.wait()
-    for line in banner.lines(daemon.status()):
+    host = daemon.settings.listen.rpartition(":")[0]
+    for line in banner.lines(daemon.status(), f"{host}:{daemon.port}"):
         say(line)
