@@ -78,9 +78,10 @@ def _sets(phase: Mapping[str, Any]) -> Iterator[str]:
 
 def _name(status: Mapping[str, Any]) -> str:
     """The smallest model that can be asked a question, those of the phase's sets first; "" if none is known."""
-    fitting = [each for each in status["phase"]["sets"] if each["allowed"] and each["fit"] == "fits"]
-    members = {name for each in fitting for name in each["models"]}
-    sound = [model for model in status["models"] if not model["trouble"]]
+    sets = status["phase"]["sets"]
+    held = {name for each in sets for name in each["models"]}
+    fitting = {name for each in sets if each["allowed"] and each["fit"] == "fits" for name in each["models"]}
+    sound = [m for m in status["models"] if not m["trouble"] and (m["name"] in fitting or m["name"] not in held)]
     chatty = [model for model in sound if not any(part in model["name"] for part in NO_CHAT)]
-    best = min(chatty, key=lambda m: (m["name"] not in members, m["size"], m["name"]), default=None)
+    best = min(chatty, key=lambda m: (m["name"] not in fitting, m["size"], m["name"]), default=None)
     return short(best["name"]) if best else ""

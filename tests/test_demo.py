@@ -108,7 +108,8 @@ async def test_run_serves_in_front_of_an_ollama_that_answers(tmp_path: Path) -> 
     """`run` finds the configured Ollama, serves in front of it, and Ctrl-C leaves that Ollama alone."""
     async with StandIn.start(Stage.documented().faster(10)) as ollama:
         config = tmp_path / "config.toml"
-        config.write_text(f'listen = "127.0.0.1:0"\nollama = "{ollama.url}"\n', "utf-8")
+        text = f'listen = "127.0.0.1:0"\nollama = "{ollama.url}"\nmemory.budget = "40GB"\n'
+        config.write_text(text, "utf-8")
         async with Started.run("run", "--config", str(config), "--state", str(tmp_path), home=tmp_path) as run:
             await run.hears(f"Ollama answers at {re.escape(ollama.url)}")
             line = (await run.hears(r"try +(curl .*)\n"))[1]
@@ -258,3 +259,6 @@ def test_banner_asks_a_model_that_can_answer() -> None:
     assert '"model": "m"' in banner.lines(_status(models=models))[-1]
     assert '"model": "loose:1b"' in banner.lines(_status(models=models[:3]))[-1]
     assert '"model": "MODEL"' in banner.lines(_status(models=[]))[-1]
+    large = {"name": "large", "models": ["m:latest"], "allowed": True, "size": 10**12, "fit": "too_large"}
+    status = _status(models=models[1:], phase={"name": "normal", "home": None, "sets": [large]})
+    assert '"model": "loose:1b"' in banner.lines(status)[-1]
