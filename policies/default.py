@@ -45,12 +45,12 @@ def decide(world: World, memo: Memo) -> Verdict:
 def floor(world: World) -> float:
     """Seconds below which no patience forces a change: FLOOR x the sum, over the contended sets, of load, unload and
     mean service (P4)."""
-    return FLOOR * _cycle(world)[0]
+    return FLOOR * world.derived(_cycle)[0]
 
 
 def turn(world: World) -> float:
     """Seconds that a resident with requests waiting keeps its place against a forced change (P4)."""
-    seconds, count = _cycle(world)
+    seconds, count = world.derived(_cycle)
     return max(SHORTEST_TURN, FLOOR * seconds / (2 * max(1, count)))
 
 

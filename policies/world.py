@@ -4,9 +4,11 @@ The core owns every value behind these protocols and keeps the aggregates as fac
 decision does not grow with the number of requests waiting. Memory is bytes, time is monotonic seconds.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
+
+T = TypeVar("T")
 
 State = Literal["absent", "loading", "ready", "draining", "leaving"]
 
@@ -144,6 +146,11 @@ class World(Protocol):
     def plan(self, model: Model) -> Plan | None:
         """How to bring `model` in with its set (`policies.fit.plan_for`), worked out once while nothing it depends on
         has changed; None if nothing would fit now."""
+        ...
+
+    def derived(self, work: Callable[["World"], T]) -> T:
+        """What `work` makes of this world; done once while no model, queue's emptiness or slot has changed, so `work`
+        must not read the time or how many wait."""
         ...
 
     def sets_of(self, model: str) -> Sequence[tuple[str, ...]]:

@@ -100,7 +100,10 @@ class Client:
         self._no_body = self._no_body or status in (204, 304)
         self._chunked = modern and length is None and not self._no_body
         self.keep_alive = self.keep_alive and (modern or length is not None or self._no_body)
-        pairs = end_to_end(headers, lasting=modern and self.keep_alive) + self._extra
+        pairs = end_to_end(headers, lasting=modern and self.keep_alive)
+        if self._extra:
+            said = {name.lower() for name, _ in pairs}
+            pairs += [pair for pair in self._extra if pair[0].lower() not in said]
         lines = [b"HTTP/1.1 %d %b" % (status, reason), *(name + b": " + value for name, value in pairs)]
         if self._chunked:
             lines.append(b"Transfer-Encoding: chunked")

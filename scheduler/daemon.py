@@ -173,7 +173,16 @@ class Daemon:
             None if ollama.device == "auto" else ollama.device,
             ollama.reap_orphans,
         )
-        watch = Watch(budget, dispatcher.post, dispatcher.now, lambda: dispatcher.state, forwarder, residency.blobs)
+        watch = Watch(
+            budget,
+            dispatcher.post,
+            dispatcher.now,
+            lambda: dispatcher.state,
+            forwarder,
+            residency.blobs,
+            lambda: residency.staged,
+        )
+        residency.before_up = watch.memory
         rules = Rules(composition.aliases(settings), frozenset(settings.probes.texts), saved.key(self.folder / "key"))
         bodies = BodyStore(queue.body_memory, queue.body_disk, self.folder)
         own: dict[str, Own] = {}

@@ -63,6 +63,8 @@ class Residency:
         self._shown: dict[str, m.Listed] = {}  # by digest: what /api/show told
         self.blobs: dict[str, str] = {}  # by model: the file its runner is started with
         self.listed_at: float | None = None
+        self.staged: int | None = None  # bytes of the device that a stand-in plays
+        self.before_up: Callable[[], Awaitable[None]] = _nothing  # done before Ollama is said to be up
         self._listing: asyncio.Task[None] | None = None
 
     def take(self, order: m.Load | m.AbandonLoad | m.Unload | m.Look) -> None:
@@ -249,18 +251,28 @@ class Residency:
                     answer = await client.get("/api/version")
                     answer.raise_for_status()
                     version = str(answer.json()["version"])
+                    stand_in = answer.headers.get("X-Scheduler-Stand-In") == "1"
+                    if stand_in:
+                        self.staged = int((await client.get("/standin/stage")).json()["device"])
                 except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
                     self._post(m.OllamaDown(self._now(), _why(error)))
                     await asyncio.sleep(self.patience.back)
                     continue
-                break
-        stand_in = answer.headers.get("X-Scheduler-Stand-In") == "1"
-        await self.listing()
+                listed = self.listed_at
+                await self.listing()
+                if self.listed_at != listed:
+                    break
+                await asyncio.sleep(self.patience.back)
+        await self.before_up()
         self._post(m.OllamaUp(self._now(), version, stand_in))
 
     async def _limited(self, reading: Awaitable[T]) -> T:
         async with asyncio.timeout(self.patience.reading):
             return await reading
+
+
+async def _nothing() -> None:
+    """Nothing has to be done first."""
 
 
 def _why(error: Exception) -> str:

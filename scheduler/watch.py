@@ -47,6 +47,7 @@ class Watch:
         state: Callable[[], CoreState],
         forwarder: Outstanding,
         blobs: dict[str, str],
+        staged: Callable[[], int | None],
     ) -> None:
         self._budget = budget
         self._post = post
@@ -54,6 +55,7 @@ class Watch:
         self._state = state
         self._forwarder = forwarder
         self._blobs = blobs
+        self._staged = staged
         self._engines = Engines()
         self.engines: dict[str, Engine] = {}  # the last look at each silent runner, for /status
         self.orphans: tuple[memory.Orphan, ...] = ()
@@ -62,7 +64,10 @@ class Watch:
     async def memory(self) -> None:
         """Post the budget in force, and what orphans hold; ends orphans only where the user allowed it."""
         budget, source = self._budget.budget, "configured"
-        if budget is None:
+        staged = self._staged()
+        if budget is None and staged is not None:
+            budget, source = staged, "auto: the staged size of the stand-in"
+        elif budget is None:
             budget, source = memory.auto_budget()
         device = self._budget.device
         if device is None:

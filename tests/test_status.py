@@ -272,6 +272,7 @@ def test_failed_loads() -> None:
         scene.arrive(QUALITY, f"r{number}")
         scene.tell(m.Ticked(scene.at + 20.0 * number))
         scene.tell(m.LoadFailed(scene.at + 3.0, QUALITY, "unexpected EOF", 3.0))
+        scene.tell(m.Residents(scene.at, scene.at, ()))
         row = scene.model(QUALITY, after=1.0)
         assert "unexpected EOF" in row["trouble"]
         assert row["retry_in"] is not None
@@ -292,15 +293,16 @@ def test_a_load_past_its_limit() -> None:
 
 
 def test_orphans() -> None:
-    """What orphans hold is promised at once, and after a minute a person is asked to look."""
+    """What orphans hold is promised at once, and a person is told which process to end."""
     scene = Scene()
-    scene.tell(m.MemorySeen(scene.at, BUDGET, "memory.budget", orphans=20 * 10**9))
-    answer = scene.status(30.0)
+    scene.tell(m.MemorySeen(scene.at, BUDGET, "memory.budget", orphans=20 * 10**9, orphan_pids=(4711,)))
+    answer = scene.status(3.0)
     assert (answer["verdict"], answer["needs_you"]) == ("degraded", [])
     assert answer["memory"]["free"] == BUDGET - 20 * 10**9
     assert scene.status()["phase"]["sets"][0]["fit"] == "fits"
     (need,) = scene.status(61.0)["needs_you"]
     assert "20.0 GB" in need["what"]
+    assert need["type_this"] == "kill 4711"
 
 
 def test_more_than_the_budget() -> None:
@@ -319,7 +321,7 @@ def test_nothing_moves() -> None:
     scene = Scene()
     scene.tell(m.ClockGap(scene.at, 3600.0))
     scene.arrive(QUALITY, "r1")
-    assert scene.status(30.0)["verdict"] == "busy"
+    assert scene.status(3.0)["verdict"] == "busy"
     answer = scene.status(61.0)
     assert answer["verdict"] == "stuck"
     reason = "what is resident, which is being read"

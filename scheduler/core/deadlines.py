@@ -54,14 +54,8 @@ def _loading(state: CoreState) -> Iterator[ModelState]:
 
 
 def _oldest(state: CoreState) -> Request | None:
-    oldest: Request | None = None
-    for name in state.demanded:
-        model = state.models[name]
-        for head in model.heads():
-            if oldest is None or head.seq < oldest.seq:
-                oldest = head
-        for wish in model.preloads.values():
-            if oldest is None or wish.seq < oldest.seq:
-                oldest = wish
-            break
-    return oldest
+    """The waiting request or wish that arrived first; those that run stand before it, and they are few."""
+    for request in state.requests.values():
+        if request.place == "waiting":
+            return request
+    return None

@@ -1,12 +1,15 @@
 """The world as a policy sees it: a read-only face over the core's state, with nothing copied."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from policies import fit
-from policies.world import Model, Plan
+from policies.world import Model, Plan, World
 from scheduler.core import sizes, turns
 from scheduler.core.config import Config, PhaseConfig
 from scheduler.core.state import CoreState, ModelState, Request, TransitionState
+
+T = TypeVar("T")
 
 
 class Sets:
@@ -44,6 +47,7 @@ class WorldView:
         self._sets = sets
         self.patience: Mapping[str, float] = dict(state.config.patience)
         self._plans: dict[str, Plan | None] = {}
+        self._derived: dict[Callable[[World], Any], Any] = {}
         self._planned_at = -1  # the revision that `_plans` belongs to
 
     @property
@@ -123,9 +127,7 @@ class WorldView:
 
     def plan(self, model: Model) -> Plan | None:
         """How to bring `model` in with its set, or None; worked out once for each revision of the state."""
-        if self._planned_at != self._state.revision:
-            self._plans.clear()
-            self._planned_at = self._state.revision
+        self._forget_the_old()
         if model.name not in self._plans:
             plan = fit.plan_for(self, model)
             models, at = self._state.models, self._state.at
@@ -133,6 +135,20 @@ class WorldView:
                 return plan  # a pause that ends by itself: time alone may change it
             self._plans[model.name] = plan
         return self._plans[model.name]
+
+    def derived(self, work: Callable[[World], T]) -> T:
+        """What `work` makes of this world, worked out once for each revision of the state."""
+        self._forget_the_old()
+        if work not in self._derived:
+            self._derived[work] = work(self)
+        known: T = self._derived[work]
+        return known
+
+    def _forget_the_old(self) -> None:
+        if self._planned_at != self._state.revision:
+            self._plans.clear()
+            self._derived.clear()
+            self._planned_at = self._state.revision
 
     def sets_of(self, model: str) -> Sequence[tuple[str, ...]]:
         """The allowed sets that hold `model`, with members nobody knows left out."""
