@@ -5,7 +5,7 @@ within 2 % of the best online policy at loads up to 0.8; what it lacks is a boun
 its class's patience (never less than `floor`) forces the change, with a drain barrier.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from policies.verdict import Action, Change, Memo, Serve, Verdict
@@ -18,13 +18,12 @@ WISH_WEIGHT = 0.25
 
 
 @dataclass(slots=True)
-class Candidate:
-    """A model that is away and wanted. `due` is the monotonic time at which its oldest claim becomes overdue."""
+class Claim:
+    """A model that is away and wanted: its oldest claim becomes overdue at `due` (monotonic seconds; None: a wish)."""
 
     model: Model
-    plan: Plan
     due: float | None
-    claim: Waiting | None
+    oldest: Waiting | None
 
 
 def decide(world: World, memo: Memo) -> Verdict:
@@ -87,49 +86,58 @@ def _serves(world: World, demanded: Sequence[Model]) -> tuple[Action, ...]:
 
 def _change(world: World, memo: Memo, demanded: Sequence[Model]) -> Verdict:
     """Which change of residency is worth it now, if any; overdue claims first, then what fits, then what is drained."""
-    candidates = _candidates(world, demanded)
     at = world.at
+    claims = _claims(world, demanded)
     wakes = [model.not_before for model in demanded if model.not_before > at]
-    wakes += [c.due for c in candidates if c.due is not None and c.due > at]
-    overdue = [(c.due, c.model.name, c) for c in candidates if c.due is not None and c.due <= at]
-    if overdue:
-        return _force(world, memo, min(overdue, key=lambda o: o[:2])[2], wakes)
-    ready = []
-    for candidate in candidates:
-        drained_at = _drained_at(world, candidate.plan)
+    wakes += [claim.due for claim in claims if claim.due is not None and claim.due > at]
+    for claim in sorted((c for c in claims if c.due is not None and c.due <= at), key=lambda c: (c.due, c.model.name)):
+        plan = world.plan(claim.model)
+        if plan is not None:
+            return _force(world, memo, claim, plan, wakes)
+    ready: list[tuple[bool, float, str, Claim, Plan]] = []
+    for claim, plan in _plans(world, claims):
+        drained_at = _drained_at(world, plan)
         if drained_at is not None and drained_at <= at:
-            ready.append(candidate)
+            ready.append((not plan.leave, _weight(world, claim.model), claim.model.name, claim, plan))
         elif drained_at is not None:
             wakes.append(drained_at)
     if ready:
-        chosen = max(ready, key=lambda c: (not c.plan.leave, _weight(world, c.model), c.model.name))
-        why = "it fits" if not chosen.plan.leave else f"{_names(chosen.plan.leave)} drained"
-        return Verdict((_as_change(world, chosen, why),), memo, min(wakes, default=None))
-    because = ""
-    if candidates:
-        first = candidates[0]
-        because = f"{first.model.name} waits until {_names(first.plan.leave)} is drained and nobody waits for it"
+        *_, chosen, plan = max(ready, key=lambda each: each[:3])
+        why = "it fits" if not plan.leave else f"{_names(plan.leave)} drained"
+        return Verdict((_as_change(world, chosen, plan, why),), memo, min(wakes, default=None))
+    because = (
+        f"{claims[0].model.name} waits for what must leave to be drained, with nobody waiting for it" if claims else ""
+    )
     return Verdict((), memo, min(wakes, default=None), because)
 
 
-def _candidates(world: World, demanded: Sequence[Model]) -> list[Candidate]:
-    found = []
+def _claims(world: World, demanded: Sequence[Model]) -> list[Claim]:
+    claims = []
     wait = None
     for model in demanded:
         if model.usable or model.not_before > world.at or not (model.installed or model.state == "ready"):
             continue
-        plan = world.plan(model)
-        if plan is None:
-            continue
         if wait is None:
             wait = floor(world)
-        due, claim = None, None
+            patience = world.patience
+        due, oldest = None, None
         for head in model.heads():
-            when = max(head.arrived, model.away_since) + max(world.patience[head.cls], wait)
+            when = max(head.arrived, model.away_since) + max(patience[head.cls], wait)
             if due is None or when < due:
-                due, claim = when, head
-        found.append(Candidate(model, plan, due, claim))
-    return found
+                due, oldest = when, head
+        claims.append(Claim(model, due, oldest))
+    return claims
+
+
+def _plans(world: World, claims: list[Claim]) -> Iterator[tuple[Claim, Plan]]:
+    """The claims that a change without force could serve, each with its plan."""
+    idle = any(not m.serving and not (m.waiting and m.usable) for m in world.present)
+    for claim in claims:
+        # Where everybody in memory is busy or wanted only what fits beside them has a chance: a plan costs more.
+        if idle or claim.model.state != "absent" or world.promised + claim.model.size <= world.budget:
+            plan = world.plan(claim.model)
+            if plan is not None:
+                yield claim, plan
 
 
 def _weight(world: World, model: Model) -> float:
@@ -138,16 +146,16 @@ def _weight(world: World, model: Model) -> float:
     return waited + WISH_WEIGHT * model.wishes
 
 
-def _force(world: World, memo: Memo, first: Candidate, wakes: list[float]) -> Verdict:
+def _force(world: World, memo: Memo, first: Claim, plan: Plan, wakes: list[float]) -> Verdict:
     """Force the most overdue claim once what it displaces has had its turn."""
     keep = turn(world)
     free_at = max(
-        (m.since + keep for name in first.plan.leave if (m := world.models[name]).waiting and m.usable), default=0.0
+        (m.since + keep for name in plan.leave if (m := world.models[name]).waiting and m.usable), default=0.0
     )
     if free_at > world.at:
-        because = f"{first.model.name} is overdue; {_names(first.plan.leave)} keeps its turn of {keep:.0f} s"
+        because = f"{first.model.name} is overdue; {_names(plan.leave)} keeps its turn of {keep:.0f} s"
         return Verdict((), memo, min([*wakes, free_at]), because)
-    change = _as_change(world, first, "its patience is over", forced=True)
+    change = _as_change(world, first, plan, "its patience is over", forced=True)
     return Verdict((change,), Memo(world.at), min(wakes, default=None))
 
 
@@ -190,9 +198,9 @@ def _homely(world: World, plan: Plan) -> bool:
     return not any(name in world.home and name not in plan.load for name in plan.leave)
 
 
-def _as_change(world: World, candidate: Candidate, why: str, forced: bool = False) -> Change:
-    model, plan, claim = candidate.model, candidate.plan, candidate.claim
-    oldest = "preload" if claim is None else f"{claim.cls}, {world.at - claim.arrived:.0f} s"
+def _as_change(world: World, claim: Claim, plan: Plan, why: str, forced: bool = False) -> Change:
+    model, head = claim.model, claim.oldest
+    oldest = "preload" if head is None else f"{head.cls}, {world.at - head.arrived:.0f} s"
     return Change(plan.leave, plan.load, f"{model.waiting} waiting for {model.name} ({oldest}); {why}", forced=forced)
 
 

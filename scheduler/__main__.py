@@ -1,31 +1,53 @@
 """The command line: `ollama-scheduler`; each command lives in its own file and is only named here."""
 
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
 import typer
 
-from scheduler import demo_command, init_command, run_command, serve_command, status_command, why_command
-from scheduler.config_command import config_app
-from scheduler.journal_command import journal_app
+COMMANDS = {
+    "serve": ("serve_command", "serve"),
+    "demo": ("demo_command", "demo"),
+    "init": ("init_command", "init"),
+    "config": ("config_command", "config_app"),
+    "status": ("status_command", "status"),
+    "why": ("why_command", "why"),
+    "journal": ("journal_command", "journal_app"),
+    "run": ("run_command", "run"),
+}
+HIDDEN = frozenset({"run"})
 
-app = typer.Typer(
-    name="ollama-scheduler",
-    help="Owns which models sit in memory, in front of Ollama.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.command(epilog=serve_command.CODES)(serve_command.serve)
-app.command(epilog=demo_command.CODES)(demo_command.demo)
-app.command(epilog=init_command.CODES)(init_command.init)
-app.add_typer(config_app)
-app.command(epilog=status_command.CODES)(status_command.status)
-app.command(epilog=why_command.CODES)(why_command.why)
-app.add_typer(journal_app)
-app.command(hidden=True)(run_command.run)
+
+def command_line(arguments: Sequence[str]) -> typer.Typer:
+    """The commands as a program. Only the one that `arguments` begin with is imported, where they begin with one: a
+    daemon that starts under launchd does not wait for what the demo needs."""
+    app = typer.Typer(
+        name="ollama-scheduler",
+        help="Owns which models sit in memory, in front of Ollama.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_program)
+    for name in arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS:
+        file, attribute = COMMANDS[name]
+        module = import_module(f"scheduler.{file}")
+        command = getattr(module, attribute)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command)
+        else:
+            app.command(name, hidden=name in HIDDEN, epilog=getattr(module, "CODES", None))(command)
+    return app
+
+
+def _program() -> None:
+    """Owns which models sit in memory, in front of Ollama."""
 
 
 def main() -> None:
     """Run the command line."""
-    app()
+    command_line(sys.argv[1:])()
 
 
 if __name__ == "__main__":

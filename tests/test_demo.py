@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from scheduler import banner
-from scheduler.__main__ import app
+from scheduler.__main__ import command_line
 from scheduler.demo_command import UNTOLD_SIZE, before, staged
 from scheduler.settings_read import settings_of
 from scheduler.standin.process import StandIn
@@ -45,6 +45,17 @@ async def test_demo_plays_its_scene_to_the_end(tmp_path: Path) -> None:
     ):
         assert re.search(told, demo.said), f"{told}\n{demo.said}"
     assert not os.listdir(tmp_path), "the demo left something in its user's home"  # noqa: PTH208 - one read, no waiting
+
+
+async def test_demo_on_a_terminal_shows_status_below_the_scene(tmp_path: Path) -> None:
+    """On a terminal the scene scrolls above what `status` shows, which is gone at the end."""
+    async with Started.run("demo", "--port", "0", "--speed", "8", home=tmp_path, terminal=True, TERM="xterm") as demo:
+        assert await demo.ends() == 0, demo.said
+    assert re.search(r"memory .*█", demo.said)
+    assert demo.said.count("1. Nothing is in memory.") == 1
+    last = demo.said.rpartition("\x1b[2K")[2]
+    assert "The end." in last
+    assert "memory" not in last
 
 
 async def test_ctrl_c_ends_the_scene_in_the_middle_of_a_load(tmp_path: Path) -> None:
@@ -168,7 +179,7 @@ def test_bad_words_are_told(tmp_path: Path, arguments: tuple[str, ...], told: st
     """A bad duration, a missing file and a configuration without the scene's aliases end with exit code 2."""
     (tmp_path / "own.toml").write_text('[models."m:latest"]\nsize = "1GB"\n', "utf-8")
     given = [str(tmp_path / word) if word.endswith(".toml") else word for word in arguments]
-    done = CliRunner().invoke(app, given)
+    done = CliRunner().invoke(command_line([]), given)
     assert done.exit_code == 2, done.output
     assert told in done.output
 
