@@ -14,7 +14,7 @@ from scheduler.outlook import short
 
 NAMES = ("claude-sonnet-4-5", "claude-3-5-sonnet", "claude-3-haiku")  # of the documented routing table
 LOOK = 0.1  # seconds between two looks at /status
-NEWER = 0.002  # seconds: /status rounds its times to milliseconds
+SAME = 0.005  # seconds between two tellings of one time: /status rounds to milliseconds
 LIMIT = 60.0  # seconds one answer may take before the scene has failed
 TOLD = {"Load": "load", "Unload": "unload", "Refuse": "refused", "stalled": "stalled", "adopted": "adopted"}
 PROBE = "What's 1 + 1?"  # what LiteLLM's GET /health says, and how many words it wants
@@ -43,7 +43,7 @@ class Scene:
     say: Callable[[str], None]
     show: Callable[[Mapping[str, Any]], None] = lambda status: None
     names: tuple[str, str, str] = NAMES
-    _heard: float = field(default=0.0, init=False)
+    _heard: dict[tuple[str, str, str], float] = field(default_factory=dict, init=False)
     _began: float = field(default=0.0, init=False)
     _http: aiohttp.ClientSession = field(init=False)
 
@@ -52,7 +52,7 @@ class Scene:
         self._began = asyncio.get_running_loop().time()
         timeout = aiohttp.ClientTimeout(total=LIMIT)
         async with aiohttp.ClientSession(self.url, timeout=timeout) as self._http:
-            self._heard = _when(await self._status())
+            self._fresh(await self._status())
             async with self._watched():
                 await self._question()
             async with self._watched():
@@ -174,11 +174,19 @@ class Scene:
             await asyncio.sleep(LOOK)
 
     def _decisions(self, status: Mapping[str, Any]) -> None:
-        fresh = [each for each in status["decisions"] if _when(each) > self._heard + NEWER]
-        for each in reversed(fresh):
-            self._heard = max(self._heard, _when(each))
+        for each in self._fresh(status):
             if each["order"] in TOLD:
                 self._line(f"{TOLD[each['order']]} {short(each['model'])}, because {each['because']}")
+
+    def _fresh(self, status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The decisions not seen before, oldest first."""
+        fresh = []
+        for each in reversed(status["decisions"]):
+            what, when = (each["order"], each["model"], each["because"]), _when(each)
+            if when > self._heard.get(what, 0.0) + SAME:
+                self._heard[what] = when
+                fresh.append(each)
+        return fresh
 
     def _told(self, answer: Answer) -> None:
         begin = " ".join(answer.text.split()[:6])
@@ -193,5 +201,5 @@ class Scene:
 
 
 def _when(told: Mapping[str, Any]) -> float:
-    """Seconds since 1970 of a decision, or of an answer of /status."""
+    """When a decision was taken, in seconds since 1970."""
     return datetime.fromisoformat(told["at"]).timestamp()

@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import sys
-from asyncio.subprocess import PIPE, STDOUT
+from asyncio.subprocess import STDOUT
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -27,18 +27,23 @@ class Started:
 
     @classmethod
     @asynccontextmanager
-    async def run(cls, *arguments: str, home: Path, **environment: str) -> AsyncIterator["Started"]:
-        """Start `ollama-scheduler ARGUMENTS` with `home` as its home; ends it, and what it started, at the end."""
+    async def run(
+        cls, *arguments: str, home: Path, terminal: bool = False, **environment: str
+    ) -> AsyncIterator["Started"]:
+        """Start `ollama-scheduler ARGUMENTS` with `home` as its home, perhaps on a terminal; ends it, and what it
+        started, at the end."""
+        ours, theirs = os.openpty() if terminal else os.pipe()
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "scheduler", *arguments),
-            stdout=PIPE,
+            stdout=theirs,
             stderr=STDOUT,
             cwd=ROOT,
             env=surroundings(home, environment),
             start_new_session=True,
         )
+        os.close(theirs)
         started = cls(process)
-        reading = asyncio.ensure_future(started._read())  # no task group: a test's own failure stays plain
+        reading = asyncio.ensure_future(started._read(ours))  # no task group: a test's own failure stays plain
         try:
             yield started
         finally:
@@ -74,11 +79,15 @@ class Started:
         """Ctrl-C in its terminal: everything in its process group gets SIGINT."""
         os.killpg(self.process.pid, signal.SIGINT)
 
-    async def _read(self) -> None:
-        assert self.process.stdout is not None
-        while data := await self.process.stdout.read(1 << 16):
-            self.said += data.decode("utf-8", "replace")
-            self._news.set()
+    async def _read(self, ours: int) -> None:
+        loop = asyncio.get_running_loop()
+        stream = asyncio.StreamReader()
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(ours, "rb"))
+        with suppress(OSError):  # how a terminal ends
+            while data := await stream.read(1 << 16):
+                self.said += data.decode("utf-8", "replace")
+                self._news.set()
+        transport.close()
         self._over = True
         self._news.set()
 

@@ -100,6 +100,7 @@ async def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
         environment["PATH"] = f"{tmp_path / 'bin'}{os.pathsep}{environment['PATH']}"
         for block in blocks:
             text = block.text.replace(":11450", f":{port}").replace(":11434", f":{ollama}")
+            text = text.replace(".venv/bin/", "").replace("demo --port 0", "demo --port 0 --speed 8")
             code, said = await _run(text.replace("curl ", "curl --fail-with-body "), environment)
             assert code == 0, f"README.md:{block.line}: exit code {code}\n{said}\n{demo.said}"
             for line in filter(None, block.shown.splitlines()):
