@@ -47,7 +47,7 @@ def _committed() -> list[Path]:
     return [
         path
         for path in ROOT.rglob("*")
-        if path.is_file() and not any(part.startswith(".") or part.endswith("-info") for part in path.parts)
+        if path.is_file() and not any(part[0] == "." or part.endswith("-info") for part in path.relative_to(ROOT).parts)
     ]
 
 
