@@ -104,6 +104,8 @@ def _change(world: World, memo: Memo, demanded: Sequence[Model]) -> Verdict:
     if ready:
         *_, chosen, plan = max(ready, key=lambda each: each[:3])
         why = "it fits" if not plan.leave else f"{_names(plan.leave)} drained"
+        if chosen.model.wrong_context:
+            why = f"wrong context; {why}"
         return Verdict((_as_change(world, chosen, plan, why),), memo, min(wakes, default=None))
     because = (
         f"{claims[0].model.name} waits for what must leave to be drained, with nobody waiting for it" if claims else ""

@@ -26,6 +26,8 @@ def decide(world: World, memo: Memo) -> Verdict:
     if waiting:
         model = min(waiting, key=lambda pair: pair[0])[1]
         because = f"{model.name} is wanted by the oldest request"
+        if model.wrong_context:
+            because = f"wrong context; {because}"
     elif away:
         model = away[0]
         because = f"{model.name} was asked for"

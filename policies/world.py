@@ -49,6 +49,8 @@ class Model(Protocol):
     @property
     def usable(self) -> bool: ...  # ready, right context, not stalled: it may take requests
     @property
+    def wrong_context(self) -> bool: ...  # resident with another context than we would load it with
+    @property
     def installed(self) -> bool: ...
     @property
     def size(self) -> int: ...  # bytes we promise for it

@@ -42,6 +42,9 @@ def advance(state: CoreState, world: WorldView) -> list[Order]:
     transition = state.transition
     if transition is None or not world.healthy:
         return []
+    if not transition.leave and not transition.load:
+        state.transition = None
+        return []
     if transition.cause in ("demand", "repair") and not _wanted(state, transition):
         if transition.cause == "demand":
             return _call_off(state, transition, "nobody waits for it any more")
