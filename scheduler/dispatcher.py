@@ -109,10 +109,10 @@ class Dispatcher:
         if self._before is not None:
             self._before(fact, self.state)
         orders = self._machine.step(fact)
+        for order in orders:  # first the orders, then the books: a client waits for the former
+            self._hand_out(order)
         for witness in self._witnesses:
             witness(fact, orders, self._machine)
-        for order in orders:
-            self._hand_out(order)
 
     def _hand_out(self, order: m.Order) -> None:
         match order:

@@ -14,6 +14,8 @@ from scheduler.core import messages as m
 
 log = logging.getLogger(__name__)
 
+WORTH_TELLING = 1.0  # seconds a request waited before its forwarding is a line of the log; the journal has them all
+
 DECISIONS = 50  # of the last ones are kept
 PROBES_EVERY = 60.0  # seconds between log lines about probes
 PLAIN = re.compile(r"[^\s\"=\\]+")  # a log value that needs no quotes
@@ -193,10 +195,11 @@ class Ledger:
         if request is None:
             return
         request.waiting = False
-        self._waited(at - request.arrived, at)
-        if request.cls != "probe":
+        waited = at - request.arrived
+        self._waited(waited, at)
+        if request.cls != "probe" and (waited >= WORTH_TELLING or log.isEnabledFor(logging.DEBUG)):
             text = "order=Forward id=%s model=%s waited=%.1f because=%s"
-            log.info(text, order.id, _value(order.model), at - request.arrived, _value(order.because))
+            log.info(text, order.id, _value(order.model), waited, _value(order.because))
 
     def _recorded(self, order: m.Record, at: float) -> None:
         if order.what == "transition begun":

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import sys
@@ -90,5 +91,6 @@ async def _introduce(daemon: Daemon, say: Callable[[str], None]) -> None:
         async with asyncio.timeout(INTRODUCE_SECONDS):
             await daemon.acquainted.wait()
     host = daemon.settings.listen.rpartition(":")[0]
+    gc.freeze()  # what lives as long as the daemon is not looked at again by each collection
     for line in banner.lines(daemon.status(), f"{host}:{daemon.port}"):
         say(line)
