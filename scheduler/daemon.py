@@ -116,6 +116,7 @@ class Daemon:
             closing.push_async_callback(watch.close)
             closing.push_async_callback(listener.close)
             await closing.enter_async_context(forwarder)
+            dispatcher.post(m.Started(dispatcher.now(), self.version))
             await watch.memory()
             await listener.start()
             self.port = listener.port

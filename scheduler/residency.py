@@ -34,6 +34,7 @@ class Patience:
     seen: float = 30.0  # until a load that Ollama called done is seen in /api/ps
     unload: float = 600.0  # until an unload is seen; others may still be using the model
     unload_again: float = 10.0  # the unload is repeated this often: a stranger's request can undo it
+    unanswered: int = 3  # readings of /api/ps without an answer after which Ollama is called away
     back: float = 1.0  # between two knocks at an Ollama that is away
 
 
@@ -62,6 +63,7 @@ class Residency:
         self._knocking: asyncio.Task[None] | None = None
         self._shown: dict[str, m.Listed] = {}  # by digest: what /api/show told
         self.blobs: dict[str, str] = {}  # by model: the file its runner is started with
+        self._unanswered = 0  # readings of /api/ps in a row that got no answer
         self.listed_at: float | None = None
         self.staged: int | None = None  # bytes of the device that a stand-in plays
         self.before_up: Callable[[], Awaitable[None]] = _nothing  # done before Ollama is said to be up
@@ -119,12 +121,19 @@ class Residency:
         try:
             rows = await self._limited(self._client.ps())
         except (TimeoutError, ollama.ResponseError) as error:
-            log.warning("ollama did not tell what is resident: %s", error or f"{self.patience.reading:.0f} s passed")
+            reason = str(error) or f"no answer to /api/ps within {self.patience.reading:.0f} s"
+            log.warning("what is resident is not known: %s", reason)
+            self._unanswered += 1
+            if self._unanswered >= self.patience.unanswered and not self._loads:  # a load of some runners blocks it
+                self._unanswered = 0
+                self._away(OSError(reason))
+                return
             await asyncio.sleep(self.patience.back)
             self._looking = self._begin(self._look())
         except Away as error:
             self._away(error)
         else:
+            self._unanswered = 0
             self._post(m.Residents(self._now(), asked, tuple(_resident(row) for row in rows.models)))
 
     async def _list(self) -> None:

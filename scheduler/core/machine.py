@@ -79,6 +79,8 @@ class Machine:
                 return self._reload(fact.config)
             case m.ClockGap():
                 return requests.look(state, f"the machine slept for {fact.gap:.0f} s")
+            case m.Started():
+                return [m.Record("", "started", f"version {fact.version}, phase {state.phase}")]
             case m.Stopping():
                 return self._stop()
             case m.Ticked():

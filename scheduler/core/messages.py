@@ -224,6 +224,14 @@ class ClockGap:
 
 
 @dataclass(frozen=True, slots=True)
+class Started:
+    """The daemon began this life, with what an earlier one had learned already in the state."""
+
+    at: float
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping:
     """The daemon was told to stop: nothing new is taken, nothing waiting is kept."""
 
@@ -255,6 +263,7 @@ Fact = (
     | PhaseSet
     | Reloaded
     | ClockGap
+    | Started
     | Stopping
     | Ticked
 )
