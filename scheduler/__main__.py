@@ -47,7 +47,10 @@ def _program() -> None:
 
 def main() -> None:
     """Run the command line."""
-    command_line(sys.argv[1:])()
+    try:
+        command_line(sys.argv[1:])()
+    except KeyboardInterrupt:  # before a command could take care of it
+        sys.exit(130)
 
 
 if __name__ == "__main__":

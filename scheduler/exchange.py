@@ -12,7 +12,7 @@ from scheduler.bodies import Kept
 from scheduler.client import Client
 from scheduler.core.messages import AnswerProbe, AnswerWish, Forward, Recall, Refuse
 from scheduler.demand import Demand
-from scheduler.upstream import Headers, Reply
+from scheduler.reply import Headers, Reply
 
 log = logging.getLogger(__name__)
 

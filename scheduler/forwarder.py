@@ -9,13 +9,13 @@ import logging
 from types import TracebackType
 from typing import Protocol, Self
 
-from scheduler import answers
+from scheduler import answers, passing
 from scheduler.client import Client
 from scheduler.core.messages import AnswerProbe, Ended, Fact, Forward, Outcome, Recall, Returned
 from scheduler.demand import NATIVE
-from scheduler.errors import UpstreamFailed
 from scheduler.exchange import Exchange
-from scheduler.upstream import Broken, Headers, Reply, Upstream
+from scheduler.reply import Broken, Headers, Reply
+from scheduler.upstream import Upstream
 
 log = logging.getLogger(__name__)
 
@@ -267,53 +267,8 @@ class Forwarder:
         exchange.refuse(503, "the scheduler is shutting down", 5)
         return self._ended(run, "failed", error="the daemon closes", cut=cut)
 
-    # Past the core.
-
     async def pass_on(
         self, method: str, target: str, headers: Headers, body: bytes, client: Client, limit: float | None
     ) -> None:
-        """Forward at once and unscheduled; `limit` seconds for all of it, None for no limit (and no second try).
-
-        Raises UpstreamFailed (503 not reachable, 502 broken off, 504 too late) while the client is untouched; later it
-        breaks the client's connection off.
-        """
-        reply: Reply | None = None
-        try:
-            async with asyncio.timeout(limit):
-                reply = await self._opened(method, target, headers, body, again=limit is not None)
-                client.head(reply.status, reply.reason, reply.headers, reply.length)
-                if not reply.ready:
-                    client.flush()
-                while chunks := await reply.chunks():
-                    client.write(chunks)
-                    await client.room()
-                client.end()
-        except TimeoutError:
-            _give_up(client, UpstreamFailed(504, f"Ollama did not answer within {limit:g} s"))
-        except Broken as error:
-            _give_up(client, UpstreamFailed(502 if error.reached else 503, f"Ollama did not answer: {error}"))
-        finally:
-            if reply is not None and not reply.done:
-                reply.close()
-
-    async def _opened(self, method: str, target: str, headers: Headers, body: bytes, *, again: bool) -> Reply:
-        """A reply whose head is here. A kept connection may be dead by now: what only reads is then asked `again`."""
-        reply = await self._upstream.send(method, target, headers, body)
-        try:
-            try:
-                await reply.head()
-            except Broken:
-                if not again:
-                    raise
-                reply = await self._upstream.send(method, target, headers, body, fresh=True)
-                await reply.head()
-        except BaseException:
-            reply.close()
-            raise
-        return reply
-
-
-def _give_up(client: Client, failure: UpstreamFailed) -> None:
-    if not client.sent:
-        raise failure
-    client.break_off()
+        """Forward past the core: `scheduler.passing`."""
+        await passing.pass_on(self._upstream, method, target, headers, body, client, limit)

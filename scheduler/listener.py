@@ -25,7 +25,7 @@ from scheduler.exchange import Exchange
 from scheduler.forwarder import Forwarder
 from scheduler.names import normal_name
 from scheduler.origins import Border
-from scheduler.upstream import Headers
+from scheduler.reply import Headers
 
 log = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import httpx
 import ollama
 
+from scheduler import reading
 from scheduler.core import messages as m
 from scheduler.core.state import CoreState
 from scheduler.names import normal_name
@@ -134,7 +135,7 @@ class Residency:
             self._away(error)
         else:
             self._unanswered = 0
-            self._post(m.Residents(self._now(), asked, tuple(_resident(row) for row in rows.models)))
+            self._post(m.Residents(self._now(), asked, tuple(reading.resident(row) for row in rows.models)))
 
     async def _list(self) -> None:
         try:
@@ -155,8 +156,8 @@ class Residency:
         if shown is None:
             try:
                 show = await self._limited(self._client.show(row.model or ""))
-                shown = _shown(show)
-                self.blobs[name] = _blob(show.modelfile or "")
+                shown = reading.shown(show)
+                self.blobs[name] = reading.blob(show.modelfile or "")
             except ollama.ResponseError as error:
                 log.warning("ollama cannot show %s: %s", name, error)
                 shown = m.Listed(name, size)
@@ -240,13 +241,13 @@ class Residency:
                 rows = await self._limited(self._client.ps())
             except TimeoutError:
                 continue  # unknown: neither there nor gone
-            yield [_resident(row) for row in rows.models]
+            yield [reading.resident(row) for row in rows.models]
             await asyncio.sleep(pause)
             pause = min(pause * 2, self.patience.poll_longest)
 
     def _away(self, error: Exception) -> None:
         """Ollama cannot be spoken to: say so and knock until it answers."""
-        self._post(m.OllamaDown(self._now(), _why(error)))
+        self._post(m.OllamaDown(self._now(), reading.why(error)))
         self._knock()
 
     def _knock(self) -> None:
@@ -264,7 +265,7 @@ class Residency:
                     if stand_in:
                         self.staged = int((await client.get("/standin/stage")).json()["device"])
                 except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-                    self._post(m.OllamaDown(self._now(), _why(error)))
+                    self._post(m.OllamaDown(self._now(), reading.why(error)))
                     await asyncio.sleep(self.patience.back)
                     continue
                 listed = self.listed_at
@@ -282,47 +283,3 @@ class Residency:
 
 async def _nothing() -> None:
     """Nothing has to be done first."""
-
-
-def _why(error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    return "connection refused" if isinstance(error, ConnectionError) or "connect" in text.lower() else text
-
-
-def _resident(row: ollama.ProcessResponse.Model) -> m.Resident:
-    name = normal_name(row.model or row.name or "")
-    return m.Resident(name, int(row.size or 0), row.context_length or 0, int(row.size_vram or 0), row.digest or "")
-
-
-def _blob(modelfile: str) -> str:
-    """The file named by the FROM line; "" where it names a model."""
-    for line in modelfile.splitlines():
-        if line.startswith("FROM ") and "/" in line:
-            return line.removeprefix("FROM ").strip()
-    return ""
-
-
-def _shown(show: ollama.ShowResponse) -> m.Listed:
-    """What /api/show tells: f16 KV bytes of one token as Ollama predicts them (llm/llama_server.go), trained context,
-    the Modelfile's num_ctx."""
-    info = dict(show.modelinfo or {})
-    arch = str(info.get("general.architecture", ""))
-
-    def number(key: str) -> int:
-        value = info.get(f"{arch}.{key}") or 0
-        if isinstance(value, list):
-            value = min((v for v in value if v), default=0)
-        return int(value)
-
-    heads, kv_heads = number("attention.head_count"), number("attention.head_count_kv")
-    width = number("embedding_length") // heads if heads else 0
-    kv_token = 2 * number("block_count") * max(1, kv_heads) * width * 2
-    num_ctx = 0
-    for line in (show.parameters or "").splitlines():
-        words = line.split()
-        if len(words) == 2 and words[0] == "num_ctx" and words[1].isdecimal():
-            num_ctx = int(words[1])
-    capabilities = set(show.capabilities or ())
-    embedding = "embedding" in capabilities and "completion" not in capabilities
-    remote = bool(getattr(show, "remote_model", None))
-    return m.Listed("", 0, kv_token, number("context_length"), num_ctx, "", embedding, remote)

@@ -63,6 +63,7 @@ def run(
 ) -> int:
     """Run a daemon to its end in this process; the exit code."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every look at /api/ps
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, folder, rhythm, warnings, say))
 

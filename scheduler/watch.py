@@ -65,8 +65,8 @@ class Watch:
         """Post the budget in force, and what orphans hold; ends orphans only where the user allowed it."""
         budget, source = self._budget.budget, "configured"
         staged = self._staged()
-        if budget is None and staged is not None:
-            budget, source = staged, "auto: the staged size of the stand-in"
+        if staged is not None and budget in (None, staged):
+            budget, source = staged, "the staged size of the stand-in"
         elif budget is None:
             budget, source = memory.auto_budget()
         device = self._budget.device

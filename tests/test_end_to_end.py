@@ -80,6 +80,7 @@ async def test_an_adopted_runner_with_another_context_is_replaced_before_it_serv
             assert answer.status == 200
         assert (await live.chat(FAST, options={**FEW, "num_ctx": 65536}))[0] == 200
         assert [type(o) for o in live.orders(m.Load | m.Unload) if o.model == FAST] == [m.Unload, m.Load]
+        assert "wrong context" in next(o.because for o in live.orders(m.Unload) if o.model == FAST)
         assert (await ollama.ps())[FAST]["context_length"] == 8192
         warned = " ".join((await live.status())["warnings"])
         assert "32768" in warned

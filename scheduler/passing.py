@@ -1,0 +1,65 @@
+"""Forward at once what the core need not know of: listings and other reads, and models that run elsewhere."""
+
+import asyncio
+
+from scheduler.client import Client
+from scheduler.errors import UpstreamFailed
+from scheduler.reply import Broken, Headers, Reply
+from scheduler.upstream import Upstream
+
+
+async def pass_on(
+    upstream: Upstream,
+    method: str,
+    target: str,
+    headers: Headers,
+    body: bytes,
+    client: Client,
+    limit: float | None,
+) -> None:
+    """Forward at once and unscheduled; `limit` seconds for all of it, None for no limit (and no second try).
+
+    Raises UpstreamFailed (503 not reachable, 502 broken off, 504 too late) while the client is untouched; later it
+    breaks the client's connection off.
+    """
+    reply: Reply | None = None
+    try:
+        async with asyncio.timeout(limit):
+            reply = await _opened(upstream, method, target, headers, body, again=limit is not None)
+            client.head(reply.status, reply.reason, reply.headers, reply.length)
+            if not reply.ready:
+                client.flush()
+            while chunks := await reply.chunks():
+                client.write(chunks)
+                await client.room()
+            client.end()
+    except TimeoutError:
+        _give_up(client, UpstreamFailed(504, f"Ollama did not answer within {limit:g} s"))
+    except Broken as error:
+        _give_up(client, UpstreamFailed(502 if error.reached else 503, f"Ollama did not answer: {error}"))
+    finally:
+        if reply is not None and not reply.done:
+            reply.close()
+
+
+async def _opened(upstream: Upstream, method: str, target: str, headers: Headers, body: bytes, *, again: bool) -> Reply:
+    """A reply whose head is here. A kept connection may be dead by now: what only reads is then asked `again`."""
+    reply = await upstream.send(method, target, headers, body)
+    try:
+        try:
+            await reply.head()
+        except Broken:
+            if not again:
+                raise
+            reply = await upstream.send(method, target, headers, body, fresh=True)
+            await reply.head()
+    except BaseException:
+        reply.close()
+        raise
+    return reply
+
+
+def _give_up(client: Client, failure: UpstreamFailed) -> None:
+    if not client.sent:
+        raise failure
+    client.break_off()
