@@ -450,8 +450,19 @@ class P8(Promise):
 
     name = "P8"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.doubtful_at = 0.0  # when something last said that what is resident may have changed
+
     def saw(self, world: World, fact: m.Fact, orders: Sequence[m.Order]) -> None:
         state = world.machine.state
+        came_back = isinstance(fact, m.Returned) and fact.error != "recalled"
+        failed = isinstance(fact, m.Ended) and (fact.outcome == "failed" or fact.status == 500)
+        if came_back or failed or isinstance(fact, m.OllamaUp | m.ClockGap):
+            self.doubtful_at = fact.at
+        acts = [order for order in orders if isinstance(order, m.Forward | m.Load | m.Unload)]
+        if acts:
+            self.hold(world.seen_asked >= self.doubtful_at, f"{acts[0]} before what is resident was read again")
         for order in orders:
             if isinstance(order, m.Load):
                 self.hold(world.loading is None, f"{order} while {world.loading} is being loaded")
@@ -464,6 +475,9 @@ class P8(Promise):
             elif isinstance(order, m.Forward) and world.known and order.model in world.runners:
                 runner = world.runners[order.model]
                 self.hold(order.context == runner.context, f"{order} would reload {runner}")
+
+    def ended(self, world: World) -> None:
+        self.doubtful_at = 0.0
 
 
 class P9(Promise):

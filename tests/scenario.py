@@ -9,9 +9,9 @@ stage, then blocks with a blank line between. A name ending in `:` takes the res
     facts   arrive ID MODEL [CLASS] [probe|preload|unload] [body SIZE] | left ID | returned ID: ERROR
             ended ID [OUTCOME] [status N] [first TIME] [cut] [error TEXT...]
             loaded MODEL [size SIZE] [ctx N] | load-failed MODEL: ERROR | unloaded MODEL | unload-failed MODEL: ERROR
-            residents MODEL[/CTX]... [asked TIME ago] | listed MODEL... | engine MODEL busy|idle|mute silent TIME [body SIZE]
-            up | down: ERROR | memory SIZE [orphans SIZE] | enter PHASE | reload CLASS TIME | gap TIME | stop
-            wait TIME (the core is woken as it asked)
+            residents MODEL[/CTX]... [asked TIME ago] | listed MODEL... | up
+            engine MODEL busy|idle|mute silent TIME [body SIZE] | down: ERROR | memory SIZE [orphans SIZE]
+            enter PHASE | reload CLASS TIME | gap TIME | stop | wait TIME (the core is woken as it asked)
     orders  as they are printed; `-` is none; an order given while time passed begins with the seconds since the start
 """
 

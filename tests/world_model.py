@@ -42,6 +42,7 @@ class Stage:
     device: int
     askable: bool = True  # the engine answers whether it works
     troubled: bool = True  # things go wrong here
+    starving: bool = False  # agents keep one model busy for a long time
     resident: tuple[tuple[str, int], ...] = ()  # models in memory at start, with their context
 
 

@@ -23,6 +23,7 @@ QUALITY, CODER, FAST, SMALL = (
     "small:latest",
 )
 LEAST_FACTS = 30
+IMPATIENT = (("interactive", 20.0), ("agent", 40.0), ("helper", 10.0), ("batch", 400.0))
 
 DOCUMENTED = Config(
     models=(ModelConfig(QUALITY, 35 * GB), ModelConfig(CODER, 20 * GB), ModelConfig(FAST, 5 * GB)),
@@ -104,6 +105,11 @@ def stage_of(policy: str, seed: int) -> Stage:
     stage = (documented if chance.random() < 0.5 else drawn)(policy, chance)
     stage.askable = chance.random() < 0.7
     stage.troubled = chance.random() < 0.65
+    stage.starving = chance.random() < 0.15
+    if stage.config.phases[1].home and chance.random() < 0.3:
+        stage.config = replace(stage.config, phase=stage.config.phases[1].name)
+    if chance.random() < 0.4:
+        stage.config = replace(stage.config, patience=IMPATIENT)
     resident: list[tuple[str, int]] = []
     held = 0
     for name in chance.sample(sorted(stage.models), chance.randint(0, 2)):
@@ -126,10 +132,14 @@ def play(policy: str, script: bytes, seed: int, watchers: Sequence[Watcher] = ()
     """A whole run, from the daemon's start to the last answer; raises Broken, or what the core raises."""
     world = World(stage_of(policy, seed), seed, watchers)
     start(world)
+    if world.stage.starving:
+        starve(world)
     for at in range(0, len(script) - 3, 4):
         what, who, how, gap = script[at : at + 4]
         world.advance(GAPS[gap % 8] * (0.5 + (gap // 8) / 32))
         befall(world, what, who, how)
+    if world.stage.starving:
+        world.advance(900.0)
     while world.facts < LEAST_FACTS:
         world.advance(1.0)
         world.arrive(_name(world, world.facts), "request")
@@ -144,6 +154,16 @@ def start(world: World) -> None:
     world.listing()
     world.up()
     world.advance(world.some(0.0, 0.6))
+
+
+def starve(world: World) -> None:
+    """Agents whose requests overlap keep one model busy; one of each class waits for every other."""
+    names = sorted(world.stage.models)
+    busy = world.chance.randrange(len(names))
+    for cls in CLASSES[:3]:
+        world.arrive(names[busy], "request", cls, again=60)
+    for name in names[:busy] + names[busy + 1 :]:
+        world.arrive(name, "request", world.chance.choice(CLASSES))
 
 
 def befall(world: World, what: int, who: int, how: int) -> None:
@@ -172,7 +192,7 @@ def _burst(world: World, who: int, how: int) -> None:
 def _loop(world: World, who: int, how: int) -> None:
     """Agents that ask again as soon as they are answered."""
     for n in range(2 + how % 2):
-        world.arrive(_name(world, who), "request", CLASSES[(how // 8 + n) % 4], again=6 + how // 8)
+        world.arrive(_name(world, who), "request", CLASSES[(how // 8 + n) % 4], again=6 + how // 4)
 
 
 def _probes(world: World, who: int, how: int) -> None:
@@ -248,8 +268,7 @@ def _phase(world: World, who: int, how: int) -> None:
 
 
 def _reload(world: World, who: int, how: int) -> None:
-    patience = ((), (("interactive", 20.0), ("agent", 40.0), ("helper", 10.0), ("batch", 400.0)))[how % 2]
-    config = replace(world.config, patience=patience or world.stage.config.patience)
+    config = replace(world.config, patience=(IMPATIENT, Config().patience)[how % 2])
     models = tuple(replace(model, parallel=1 + (how // 2) % config.num_parallel) for model in config.models)
     world.config = replace(config, models=models)
     world.post(m.Reloaded(world.now, world.config))

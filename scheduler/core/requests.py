@@ -83,6 +83,7 @@ def returned(state: CoreState, fact: Returned) -> list[Order]:
         orders.append(refuse(state, request, 500, message, "sent again once already"))
     else:
         turns.enqueue(state, model, request)
+        orders += refuse_missing(state, model)
     return orders
 
 

@@ -49,11 +49,9 @@ def load_failed(state: CoreState, fact: LoadFailed) -> list[Order]:
         return []
     move(state, model, "absent", fact.at)
     orders = transition.abort(state, f"loading {model.name} failed: {fact.error}")
+    orders += requests.refuse_missing(state, model)
     if state.ollama == "down":
         return orders
-    missing = requests.refuse_missing(state, model)
-    if missing:
-        return orders + missing
     orders += requests.look(state, f"loading {model.name} failed")
     model.failures += 1
     model.last_error = fact.error
