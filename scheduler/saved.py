@@ -91,13 +91,17 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def saved_of(state: CoreState) -> Saved:
-    """What of `state` is to outlive a restart; models that are no longer installed are forgotten."""
+    """What of `state` is to outlive a restart; models that are no longer installed are forgotten.
+
+    The configured phase is not kept: a changed configuration shall take effect. One that somebody entered is.
+    """
     models = {
         model.name: learned
         for model in state.models.values()
         if (model.installed or state.listed is None) and (learned := _learned(model)) != _NOTHING
     }
-    return Saved(FORMAT, state.phase, models)
+    phase = state.phase if state.phase != state.config.phase else ""
+    return Saved(FORMAT, phase, models)
 
 
 def apply(saved: Saved, fresh: Machine) -> Machine:
