@@ -15,7 +15,7 @@ import pytest
 from policies import default, fit
 from policies.verdict import Change
 from policies.world import Plan
-from scheduler.core import machine, requests, residency, stall, transition, turns
+from scheduler.core import lifecycle, requests, residency, stall, transition, turns
 from scheduler.core import messages as m
 from scheduler.core.machine import Machine
 from scheduler.core.state import CoreState, ModelState
@@ -171,7 +171,7 @@ def busy_models_are_unloaded(patch: pytest.MonkeyPatch) -> None:
         orders: list[m.Order] = []
         for name in under_way.leave:
             if state.models[name].state == "draining":
-                transition.move(state, state.models[name], "leaving", state.at)
+                lifecycle.move(state, state.models[name], "leaving", state.at)
                 orders.append(m.Unload(name, under_way.because))
         return orders
 
@@ -193,6 +193,18 @@ def no_forced_change(patch: pytest.MonkeyPatch) -> None:
         "_claims",
         lambda original, world, demanded: [replace(claim, due=None) for claim in original(world, demanded)],
     )
+
+
+@broken("P4 (bound)")
+def patience_is_stretched(patch: pytest.MonkeyPatch) -> None:
+    """The floor under every patience is four times what it should be."""
+    patch.setattr(default, "FLOOR", 10.0)
+
+
+@broken("P4 (bound)")
+def turns_are_endless(patch: pytest.MonkeyPatch) -> None:
+    """A model that was forced in keeps its place as long as it has work."""
+    patch.setattr(default, "turn", lambda world: 3600.0)
 
 
 @broken("P4 (order)")
@@ -239,7 +251,7 @@ def answered_twice(patch: pytest.MonkeyPatch) -> None:
     wrapped(patch, requests, "ended", ended)
 
 
-@broken("P3")
+@broken("P3", "P4 (order)")
 def lost_on_return(patch: pytest.MonkeyPatch) -> None:
     """A request that comes back untouched is forgotten."""
 
@@ -404,7 +416,7 @@ def an_absence_empties_the_memory(patch: pytest.MonkeyPatch) -> None:
         orders: list[m.Order] = original(self, fact)
         for name in list(self.state.present):
             if self.state.models[name].state == "ready":
-                machine.residency.move(self.state, self.state.models[name], "absent", 1e12)
+                lifecycle.move(self.state, self.state.models[name], "absent", 1e12)
         return orders
 
     wrapped(patch, Machine, "_ollama_down", down)

@@ -6,6 +6,7 @@ Bytes rather than lists of values: hypothesis draws and shrinks them fast, and a
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from scheduler.core import messages as m
 from scheduler.core import sizes
@@ -79,7 +80,7 @@ def drawn(policy: str, chance: random.Random) -> Stage:
     return Stage(config, models, budget, device)
 
 
-def _limits(chance: random.Random) -> dict[str, float]:
+def _limits(chance: random.Random) -> dict[str, Any]:
     if chance.random() < 0.6:
         return {}
     return {

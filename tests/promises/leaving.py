@@ -1,0 +1,104 @@
+"""P6 and P9: nothing leaves without a reason, and nothing by itself."""
+
+from collections.abc import Sequence
+from itertools import permutations
+
+from scheduler.core import messages as m
+from scheduler.core.state import CoreState, ModelState, TransitionState
+from scheduler.core.view import Sets
+from tests.promises.promise import Promise, alive, of
+from tests.world_model import World
+
+
+class P6(Promise):
+    """No model leaves memory without a recorded reason, and none leaves unless something named needs its room or asked
+    for it."""
+
+    name = "P6"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.transition: TransitionState | None = None
+
+    def saw(self, world: World, fact: m.Fact, orders: Sequence[m.Order]) -> None:
+        state = world.machine.state
+        for order in orders:
+            if isinstance(order, m.Unload):
+                model = state.models[order.model]
+                self.hold(bool(order.because and model.left_because), f"{order} without a reason")
+                self.hold(state.transition is not None, f"{order} outside a transition")
+        if isinstance(fact, m.Residents | m.Unloaded):
+            for name, model in state.models.items():
+                if model.state == "absent" and model.loaded_at is not None:
+                    self.hold(bool(model.left_because), f"{name} has left without a recorded reason")
+        if state.transition is not self.transition and state.transition is not None:
+            self._needed(world, state, state.transition)
+        self.transition = state.transition
+
+    def _needed(self, world: World, state: CoreState, transition: TransitionState) -> None:
+        if transition.cause not in ("demand", "home"):
+            return
+        stay = [state.models[n] for n in state.present if n not in transition.left]
+        load = [state.models[n] for n in transition.planned]
+        for name in transition.left:
+            model = state.models[name]
+            if model.wrong_context or model.stalled:
+                continue
+            others = [other for other in load if other.name != name]
+            possible = admitted(world, [*stay, model], others)
+            self.hold(not possible, f"{name} need not leave for {transition.planned}: {transition.because}")
+
+
+def admitted(world: World, beside: Sequence[ModelState], load: Sequence[ModelState]) -> bool:
+    """Whether some order brings `load` in beside `beside`, by the budget and by Ollama's gates."""
+    state = world.machine.state
+    budget, device = state.budget or 0, state.device or state.budget or 0
+
+    def order_admits(order: Sequence[ModelState]) -> bool:
+        held, loaded = sum(model.held for model in beside), len(beside)
+        for model in order:
+            if held + state.orphans + model.size > budget:
+                return False
+            if loaded and (loaded >= world.config.max_loaded or model.predicted > 0.8 * (device - held)):
+                return False
+            held, loaded = held + model.size, loaded + 1
+        return True
+
+    return any(order_admits(order) for order in permutations(load))
+
+
+class P9(Promise):
+    """A daemon restart, an Ollama restart, sleep or a changed configuration unloads nothing by itself: what is resident
+    is adopted."""
+
+    name = "P9"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered = False  # a phase was entered, or home left for others, in this life
+
+    def saw(self, world: World, fact: m.Fact, orders: Sequence[m.Order]) -> None:
+        state = world.machine.state
+        transition = state.transition
+        self.entered |= isinstance(fact, m.PhaseSet)
+        home = Sets(state.config, state.phase).home
+        if transition is not None and transition.cause != "home" and set(transition.left) & set(home):
+            self.entered = True
+        for order in of(m.Unload, orders):
+            assert isinstance(order, m.Unload)
+            self.hold(transition is not None and self._asked(world, transition, order), f"{order} by itself")
+
+    def _asked(self, world: World, transition: TransitionState, order: m.Unload) -> bool:
+        model = world.machine.state.models[order.model]
+        match transition.cause:
+            case "demand":
+                return any(alive(world, name) for name in transition.planned)
+            case "home":
+                return self.entered
+            case "repair":
+                return model.stalled
+            case _:
+                return any(isinstance(f, m.Arrived) and f.kind == "unload" for f, _ in world.steps[-3:])
+
+    def ended(self, world: World) -> None:
+        self.entered = False
