@@ -117,13 +117,13 @@ class Daemon:
             closing.push_async_callback(listener.close)
             await closing.enter_async_context(forwarder)
             dispatcher.post(m.Started(dispatcher.now(), self.version))
-            await watch.memory()
             await listener.start()
             self.port = listener.port
-            residency.start()
             chores = self._chores(dispatcher, residency, watch)
             closing.callback(chores.stop)
             self.ready.set()
+            await watch.memory()  # looks at every process of the machine: those who knock do not wait for that
+            residency.start()
             log.info("listening port=%d ollama=%s", self.port, self.settings.ollama)
             beside = [tasks.create_task(_quietly(acquainted()))] if acquainted else []
             await self._until_stopped(dispatcher)
