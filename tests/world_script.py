@@ -151,6 +151,7 @@ def play(policy: str, script: bytes, seed: int, watchers: Sequence[Watcher] = ()
 
 def start(world: World) -> None:
     """What a daemon learns first."""
+    world.post(m.Started(world.now, "1.0"))
     world.memory()
     world.listing()
     world.up()
