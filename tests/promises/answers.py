@@ -53,12 +53,13 @@ class Order(Promise):
 
     def saw(self, world: World, fact: m.Fact, orders: Sequence[m.Order]) -> None:
         state = world.machine.state
-        given: list[m.Forward] = []
+        given: list[m.Forward | m.Refuse] = []
         begun = False
         for order in orders:
             begun |= isinstance(order, m.Record) and order.what == "transition begun"
             if isinstance(order, m.Forward):
                 self._turn(world, order, given, begun)
+            if isinstance(order, m.Forward | m.Refuse):
                 given.append(order)
         if not healthy(state) or state.stopping:
             return
@@ -67,11 +68,13 @@ class Order(Promise):
             if model.waiting and model.usable:
                 self.hold(model.running >= model.parallel, f"{name} has a free slot and {model.waiting} waiting")
 
-    def _turn(self, world: World, order: m.Forward, given: Sequence[m.Forward], begun: bool) -> None:
+    def _turn(self, world: World, order: m.Forward, given: Sequence[m.Forward | m.Refuse], begun: bool) -> None:
         mine = world.clients[order.id]
         model = world.machine.state.models[order.model]
         ahead = {other.id for other in given}
-        running = len(world.outstanding(order.model)) + sum(other.model == order.model for other in given)
+        running = len(world.outstanding(order.model)) + sum(
+            isinstance(other, m.Forward) and other.model == order.model for other in given
+        )
         self.hold(model.state == "ready" or not begun, f"{order} to a model that is {model.state}")
         self.hold(running < max(1, model.parallel), f"{order} with {running} of {model.parallel} slots taken")
         if mine.kind == "probe":
