@@ -259,12 +259,13 @@ def test_only_demand_is_contended() -> None:
 
 
 def test_the_heavier_queue_goes_first() -> None:
-    """Of two changes that are drained the one is made for which more waits: one interactive request weighs three
-    agents', and time adds to it."""
-    busy = ("arrive 1 left", "arrive 2 middle agent", "arrive 3 middle agent", "arrive 4 right")
-    assert _next(a_story(*busy, "wait 5s", "ended 1", stage=THREE)) == ("right",)
-    more = ("arrive 5 middle agent", "arrive 6 middle agent")
-    assert _next(a_story(*busy, *more, "wait 5s", "ended 1", stage=THREE)) == ("middle",)
+    """Of two changes that are drained the one is made for which more waits, by the oldest of each class: an interactive
+    request weighs three agents'."""
+    busy = ("arrive 1 left", "arrive 2 middle agent", "arrive 3 middle helper")
+    agent = a_story(*busy, "arrive 4 right agent", "wait 5s", "ended 1", stage=THREE)
+    assert _next(agent) == ("middle",)
+    person = a_story(*busy, "arrive 4 right", "wait 5s", "ended 1", stage=THREE)
+    assert _next(person) == ("right",)
 
 
 def test_what_fits_goes_first() -> None:
