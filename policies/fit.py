@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from policies.world import Model, Plan, World
 
 
+EVERY_ORDER = 6  # models of which every order is tried; of more only the given one, since orders grow as n!
+
+
 @dataclass(frozen=True, slots=True)
 class Beside:
     """Who is in memory when a load is asked for: bytes held (orphans not among them), how many, and what Ollama
@@ -50,7 +53,7 @@ def loading_order(world: World, load: Sequence[Model], there: Beside) -> tuple[s
     """An order in which every gate lets `load` in, largest first where it can be; None where there is no such order."""
     if not load:
         return ()
-    for model in load:
+    for model in load if len(load) <= EVERY_ORDER else load[:1]:
         if admits(world, model, there):
             rest = [other for other in load if other is not model]
             behind = loading_order(world, rest, there.joined(world, model))
@@ -71,12 +74,19 @@ def plan_for(world: World, wanted: Model) -> Plan | None:
         return None
     plans = [plan for members in world.sets_of(wanted.name) if (plan := _plan(world, wanted, members)) is not None]
     if not plans:
-        plan = _plan(world, wanted, (wanted.name,))
-        return plan
+        return _plan(world, wanted, (wanted.name,))
     return min(plans, key=lambda plan: (sum(world.models[name].size for name in plan.leave), plan.load))
 
 
 def _plan(world: World, wanted: Model, members: Sequence[str]) -> Plan | None:
+    """The plan for one set, unless somebody would leave who pauses after an unload that failed."""
+    plan = _any_plan(world, wanted, members)
+    if plan is None or any(world.models[name].stays_until > world.at for name in plan.leave):
+        return None
+    return plan
+
+
+def _any_plan(world: World, wanted: Model, members: Sequence[str]) -> Plan | None:
     """The plan for one set: keep as much as fits, and reload members only if no order lets the others in."""
     loadable = [model for name in members if _loadable(world, model := world.models[name], wanted)]
     missing = _wanted_first([model for model in loadable if not model.usable])
@@ -84,7 +94,7 @@ def _plan(world: World, wanted: Model, members: Sequence[str]) -> Plan | None:
     unusable = tuple(model.name for model in missing if model.state == "ready")
     taken = {model.name for model in loadable}
     others = [model for model in world.present if model.name not in taken]
-    others.sort(key=lambda model: (model.waiting + model.serving > 0, model.last_used, model.name), reverse=True)
+    others.sort(key=lambda m: (m.stays_until > world.at, m.waiting + m.serving > 0, m.last_used, m.name), reverse=True)
     for keep in range(len(others), -1, -1):
         order = loading_order(world, missing, beside(world, kept + others[:keep]))
         if order is not None:

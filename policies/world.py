@@ -79,6 +79,8 @@ class Model(Protocol):
     @property
     def not_before(self) -> float: ...  # no load is tried before this time (pause after a failed load)
     @property
+    def stays_until(self) -> float: ...  # no unload is tried before this time (pause after one that failed)
+    @property
     def load_seconds(self) -> float: ...
     @property
     def unload_seconds(self) -> float: ...

@@ -39,6 +39,7 @@ class Run:
         "context",
         "exchange",
         "first_byte",
+        "held_up",
         "reply",
         "stoppable",
         "tail",
@@ -53,6 +54,7 @@ class Run:
         self.reply: Reply | None = None
         self.first_byte: float | None = None
         self.tail = bytearray()
+        self.held_up = False  # its client takes nothing, so Ollama is not read either
         self.why: Recall | AnswerProbe | str | None = None
         self.task: asyncio.Task[None] | None = None
         self.stoppable = False  # its task may be cancelled; before that, `why` alone is looked at
@@ -122,6 +124,8 @@ class Forwarder:
         runs = self._runs.get(model)
         if not runs:
             return 0.0, 0, ()
+        if any(run.held_up for run in runs.values()):
+            return 0.0, 0, tuple(runs)  # it is a client that is slow: nothing is known of Ollama
         silent = self._inbox.now() - max(run.last_byte for run in runs.values())
         return silent, max(run.exchange.kept.size for run in runs.values()), tuple(runs)
 
@@ -202,7 +206,10 @@ class Forwarder:
             if len(tail) > 4 * answers.TAIL:
                 del tail[: -answers.TAIL]
             if client.full:
+                run.held_up = True
                 await client.room()
+                run.held_up = False
+                progress.last_byte = self._inbox.now()
 
     # How it went.
 
@@ -225,15 +232,13 @@ class Forwarder:
 
     def _whole(self, run: Run, reply: Reply) -> Ended:
         """Ollama ended its answer properly as far as HTTP goes; what it said in it goes through as it is."""
-        exchange = run.exchange
+        exchange, demand = run.exchange, run.exchange.demand
+        ending = answers.ending(demand, bytes(run.tail[-answers.TAIL :])) if reply.status == 200 else "whole"
+        error = {"cut": "ended without done", "error": "Ollama ended it with an error"}.get(ending, "")
+        if ending == "cut" and demand.stream and demand.dialect not in NATIVE and not exchange.left:
+            # Its runner died: clients take a clean end for a whole answer. (A native stream may end so by itself.)
+            return self._broken(run, "Ollama's answer ended before its end")
         exchange.end()
-        error = ""
-        if reply.status == 200:
-            match answers.ending(exchange.demand, bytes(run.tail[-answers.TAIL :])):
-                case "cut":
-                    error = "ended without done"
-                case "error":
-                    error = "Ollama ended it with an error"
         return self._ended(run, "abandoned" if exchange.left else "answered", error=error)
 
     def _in_vain(self, run: Run, error: str) -> Ended | Returned:

@@ -93,6 +93,7 @@ class _Open:
     cls: str
     model: str
     waiting: bool = True
+    left: bool = False  # its client is gone, and it still runs
 
 
 class Ledger:
@@ -140,6 +141,14 @@ class Ledger:
                 request = self._open.get(fact.id)
                 if request is not None and request.waiting:
                     self._over(fact.id, fact.at, "left")
+                elif request is not None:
+                    request.left = True
+            case m.Returned():
+                request = self._open.get(fact.id)
+                if request is not None and request.left:
+                    self._over(fact.id, fact.at, "left")
+                elif request is not None:
+                    request.waiting = True
             case m.Ended():
                 self._over(fact.id, fact.at, fact.outcome)
             case m.Loaded() | m.LoadFailed():

@@ -92,7 +92,7 @@ def runners(folder: str) -> Iterator[tuple[psutil.Process, str]]:
 def _orphan(process: psutil.Process, file: str) -> Orphan | None:
     try:
         parent = psutil.Process(process.info["ppid"])
-        if parent.pid != 1 and "ollama" in parent.name().lower():
+        if "ollama" in parent.name().lower():
             return None
     except psutil.NoSuchProcess:
         pass

@@ -72,6 +72,8 @@ def trouble(state: CoreState, model: ModelState, now: float) -> str:
         return f"resident with {model.context} tokens of context, not {sizes.expected_context(state, model)}"
     if model.state == "loading" and model.abandoned_load:
         return f"loading for {now - model.since:.0f} s, over its limit of {load_limit(state, model):.0f} s"
+    if model.kept_failures:
+        return f"{model.kept_failures} unloads of it failed: {model.last_error}"
     if model.failures:
         return f"its load failed {model.failures} times: {model.last_error}"
     return ""

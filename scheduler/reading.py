@@ -48,3 +48,10 @@ def shown(show: ollama.ShowResponse) -> m.Listed:
     embedding = "embedding" in capabilities and "completion" not in capabilities
     remote = bool(getattr(show, "remote_model", None))
     return m.Listed("", 0, kv_token, number("context_length"), num_ctx, "", embedding, remote)
+
+
+def reason(error: Exception) -> str:
+    """Why nothing came of asking, in Ollama's own words where it gave some."""
+    if isinstance(error, ollama.ResponseError):
+        return error.error
+    return str(error) or "ollama did not answer in time"

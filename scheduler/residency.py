@@ -6,6 +6,7 @@ when it no longer does. `/api/ps` can block behind Ollama's own locks, so every 
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -22,6 +23,12 @@ from scheduler.names import normal_name
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+
+class Unreadable(Exception):
+    """Ollama, or what answers in its place, said something that it never says."""
+
+
+Unclear = (TimeoutError, ollama.ResponseError, Unreadable)  # it was spoken to, and nothing is known by it
 Away = (ConnectionError, httpx.TransportError)  # Ollama cannot be spoken to
 
 
@@ -60,9 +67,10 @@ class Residency:
         self.patience = patience or Patience()
         self._under_way: set[asyncio.Task[None]] = set()
         self._loads: dict[str, asyncio.Task[None]] = {}
+        self._look_again = False
         self._looking: asyncio.Task[None] | None = None
         self._knocking: asyncio.Task[None] | None = None
-        self._shown: dict[str, m.Listed] = {}  # by digest: what /api/show told
+        self._shown: dict[str, tuple[m.Listed, str]] = {}  # by digest: what /api/show told, and the model's file
         self.blobs: dict[str, str] = {}  # by model: the file its runner is started with
         self._unanswered = 0  # readings of /api/ps in a row that got no answer
         self.listed_at: float | None = None
@@ -87,7 +95,9 @@ class Residency:
     def look(self) -> None:
         """Read /api/ps soon, unless that is under way already; comes back as `Residents` or `OllamaDown`."""
         if self._looking is None or self._looking.done():
-            self._looking = self._begin(self._look())
+            self._looking = self._begin(self._looks())
+        else:
+            self._look_again = True  # the reading under way may have been asked before what is to be seen
 
     async def listing(self) -> None:
         """Read what is installed; a reading under way is shared. Comes back as `ModelsListed`."""
@@ -117,11 +127,17 @@ class Residency:
         task.add_done_callback(self._under_way.discard)
         return task
 
+    async def _looks(self) -> None:
+        self._look_again = True
+        while self._look_again:
+            self._look_again = False
+            await self._look()
+
     async def _look(self) -> None:
         asked = self._now()
         try:
-            rows = await self._limited(self._client.ps())
-        except (TimeoutError, ollama.ResponseError) as error:
+            rows = await self._resident()
+        except Unclear as error:
             reason = str(error) or f"no answer to /api/ps within {self.patience.reading:.0f} s"
             log.warning("what is resident is not known: %s", reason)
             self._unanswered += 1
@@ -130,18 +146,26 @@ class Residency:
                 self._away(OSError(reason))
                 return
             await asyncio.sleep(self.patience.back)
-            self._looking = self._begin(self._look())
+            self._look_again = True
         except Away as error:
             self._away(error)
         else:
             self._unanswered = 0
-            self._post(m.Residents(self._now(), asked, tuple(reading.resident(row) for row in rows.models)))
+            self._post(m.Residents(self._now(), asked, rows))
+
+    async def _resident(self) -> tuple[m.Resident, ...]:
+        """/api/ps, read."""
+
+        async def read() -> tuple[m.Resident, ...]:
+            return tuple(reading.resident(row) for row in (await self._client.ps()).models)
+
+        return await self._limited(read())
 
     async def _list(self) -> None:
         try:
             tags = await self._limited(self._client.list())
             rows = [await self._known(row) for row in tags.models]
-        except (TimeoutError, ollama.ResponseError) as error:
+        except Unclear as error:
             log.warning("ollama did not list its models: %s", error or f"{self.patience.reading:.0f} s passed")
         except Away as error:
             self._away(error)
@@ -152,16 +176,15 @@ class Residency:
     async def _known(self, row: ollama.ListResponse.Model) -> m.Listed:
         """A row of /api/tags with what /api/show adds; shown once per digest, since that never changes."""
         name, size, digest = normal_name(row.model or ""), int(row.size or 0), row.digest or ""
-        shown = self._shown.get(digest)
-        if shown is None:
+        known = self._shown.get(digest)
+        if known is None:
             try:
                 show = await self._limited(self._client.show(row.model or ""))
-                shown = reading.shown(show)
-                self.blobs[name] = reading.blob(show.modelfile or "")
-            except ollama.ResponseError as error:
+            except ollama.ResponseError as error:  # asked again with the next list
                 log.warning("ollama cannot show %s: %s", name, error)
-                shown = m.Listed(name, size)
-            self._shown[digest] = shown
+                return m.Listed(name, size, digest=digest)
+            known = self._shown[digest] = reading.shown(show), reading.blob(show.modelfile or "")
+        shown, self.blobs[name] = known
         remote = bool(getattr(row, "remote_model", None))
         return m.Listed(
             name, size, shown.kv_token, shown.trained, shown.num_ctx, digest, shown.embedding, remote or shown.remote
@@ -185,8 +208,8 @@ class Residency:
             task = asyncio.current_task()
             if task is not None:
                 task.uncancel()
-        except ollama.ResponseError as refused:
-            error = refused.error
+        except Unclear as unclear:
+            error = reading.reason(unclear)
         except Away as away:
             error = f"ollama went away: {away}"
             self._away(away)
@@ -199,9 +222,9 @@ class Residency:
         """Load with the context Ollama chooses unaided, kept for ever: only we say when it leaves."""
         known = self._state().models.get(model)
         if known is not None and known.embedding:
-            await self._client.embed(model=model, input=[], keep_alive=-1)
+            await _readable(self._client.embed(model=model, input=[], keep_alive=-1))
         else:
-            await self._client.generate(model=model, keep_alive=-1)
+            await _readable(self._client.generate(model=model, keep_alive=-1))
 
     async def _seen(self, model: str) -> m.Resident | None:
         """The model's row once /api/ps shows it; None if that takes too long."""
@@ -223,25 +246,20 @@ class Residency:
                     asked = self._now()
                     await self._limited(self._client.generate(model=model, keep_alive=0))
             error = f"still listed by /api/ps after {self.patience.unload:.0f} s"
-        except TimeoutError:
-            error = "ollama did not answer in time"
-        except ollama.ResponseError as refused:
-            error = refused.error
+        except Unclear as unclear:
+            error = reading.reason(unclear)
         except Away as away:
             error = f"ollama went away: {away}"
             self._away(away)
         self._post(m.UnloadFailed(self._now(), model, error))
         self.look()
 
-    async def _watch(self, limit: float) -> AsyncIterator[list[m.Resident]]:
+    async def _watch(self, limit: float) -> AsyncIterator[tuple[m.Resident, ...]]:
         """/api/ps again and again for `limit` seconds."""
         until, pause = self._now() + limit, self.patience.poll
         while self._now() < until:
-            try:
-                rows = await self._limited(self._client.ps())
-            except TimeoutError:
-                continue  # unknown: neither there nor gone
-            yield [reading.resident(row) for row in rows.models]
+            with contextlib.suppress(*Unclear):  # unknown: neither there nor gone
+                yield await self._resident()
             await asyncio.sleep(pause)
             pause = min(pause * 2, self.patience.poll_longest)
 
@@ -278,7 +296,15 @@ class Residency:
 
     async def _limited(self, reading: Awaitable[T]) -> T:
         async with asyncio.timeout(self.patience.reading):
-            return await reading
+            return await _readable(reading)
+
+
+async def _readable(answer: Awaitable[T]) -> T:
+    """What the client makes of an answer. Raises Unreadable where it is none of Ollama's."""
+    try:
+        return await answer
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # JSON and pydantic's errors are ValueErrors
+        raise Unreadable(f"its answer is not Ollama's: {error!r:.200}") from error
 
 
 async def _nothing() -> None:

@@ -1,6 +1,7 @@
 """What the chores look at: memory and orphans, silent runners, the clocks; each look becomes one fact."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -80,7 +81,8 @@ class Watch:
         if found and self._budget.reap_orphans:
             for orphan in found:
                 log.warning("ending orphan pid=%d size=%d", orphan.pid, orphan.size)
-                os.kill(orphan.pid, signal.SIGTERM)
+                with contextlib.suppress(ProcessLookupError, PermissionError):  # gone by itself, or not ours to end
+                    os.kill(orphan.pid, signal.SIGTERM)
         held = sum(orphan.size for orphan in found)
         state = self._state()
         seen = m.MemorySeen(self._now(), budget, source, held, device, tuple(o.pid for o in found))

@@ -30,6 +30,7 @@ def expire(state: CoreState) -> list[Order]:
 def next_due(state: CoreState) -> float | None:
     """The next time at which `expire` has something to do; None for never."""
     times = [model.since + load_limit(state, model) for model in _loading(state) if not model.abandoned_load]
+    times += [until for name in state.present if (until := state.models[name].stays_until) > state.at]
     oldest = _oldest(state)
     if oldest is not None:
         times.append(oldest.arrived + state.config.give_up)

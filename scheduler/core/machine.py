@@ -139,7 +139,7 @@ class Machine:
     def _grant_wishes(self) -> list[m.Order]:
         """Preloads of a model that is there are answered; they take no slot."""
         orders: list[m.Order] = []
-        for name in list(self.state.demanded):
+        for name in list(self.state.demanded) if self._world.healthy else ():
             model = self.state.models[name]
             if model.usable and model.preloads:
                 for request in list(model.preloads.values()):
@@ -151,6 +151,8 @@ class Machine:
         """A wish to unload is granted where nobody is served or waits."""
         model = self.state.models.get(fact.model)
         if fact.kind != "unload" or model is None or model.state != "ready" or not self._world.healthy:
+            return []
+        if model.stays_until > self.state.at:
             return []
         if model.running or model.waiting or model.wishes or self.state.transition is not None or self.state.stopping:
             return []

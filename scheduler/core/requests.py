@@ -164,8 +164,9 @@ def excluded(state: CoreState, sets: Sets, model: str) -> str | None:
 
 def too_large(state: CoreState, sets: Sets, model: str) -> str | None:
     """Why no allowed set of `model` can ever be held; None if one can (or the budget is not known yet)."""
-    if state.budget is None or not sets.of(model):
-        return None
+    here = state.models.get(model)
+    if state.budget is None or not sets.of(model) or (here is not None and here.usable):
+        return None  # one that grew, or was adopted, above the budget serves as long as it is there
     needs = [sum(state.models[m].size for m in members if m in state.models) for members in sets.of(model)]
     least = min(needs)
     if least <= state.budget:

@@ -34,8 +34,8 @@ def loaded(state: CoreState, fact: Loaded) -> list[Order]:
     model.loaded_at = fact.at
     model.last_used = max(model.last_used, fact.at)
     model.load_learned = _mean(model.load_learned, fact.took)
-    if fact.context:
-        model.unaided = fact.context
+    if fact.context and fact.context != model.unaided:
+        model.unaided, model.measured = fact.context, 0
     _measure(state, model, fact.size, fact.context)
     model.free_after = sizes.free(state)
     transition.come(state, fact.model)
@@ -50,10 +50,9 @@ def load_failed(state: CoreState, fact: LoadFailed) -> list[Order]:
     move(state, model, "absent", fact.at)
     orders = transition.abort(state, f"loading {model.name} failed: {fact.error}")
     orders += requests.refuse_missing(state, model)
-    if state.ollama == "down":
-        return orders
-    orders += requests.look(state, f"loading {model.name} failed")
-    model.failures += 1
+    if state.ollama != "down":
+        orders += requests.look(state, f"loading {model.name} failed")
+    model.failures += 1  # also where Ollama went away: it may have been this load that took it along
     model.last_error = fact.error
     model.not_before = fact.at + PAUSES[min(model.failures, len(PAUSES)) - 1]
     if model.failures >= TRIES:
@@ -74,12 +73,14 @@ def unloaded(state: CoreState, fact: Unloaded) -> list[Order]:
 
 
 def unload_failed(state: CoreState, fact: UnloadFailed) -> list[Order]:
-    """It is still there: it serves again, and the plan is made anew."""
+    """It is still there: it serves again, and nobody plans its leaving before a pause is over."""
     model = state.models[fact.model]
     if model.state != "leaving":
         return []
     move(state, model, "ready", fact.at)
     model.last_error = fact.error
+    model.kept_failures += 1
+    model.stays_until = fact.at + PAUSES[min(model.kept_failures, len(PAUSES)) - 1]
     orders = transition.abort(state, f"{model.name} did not leave: {fact.error}")
     return orders if state.ollama == "down" else orders + requests.look(state, f"{model.name} did not leave")
 
@@ -108,14 +109,20 @@ def listed(state: CoreState, fact: ModelsListed) -> list[Order]:
     names = {row.name for row in fact.models}
     for row in fact.models:
         model = state.models.get(row.name) or _adopted_name(state, row.name)
-        if model.digest and row.digest and model.digest != row.digest:
+        other = bool(model.digest and row.digest and model.digest != row.digest)
+        if other or (model.installed and model.modelfile_ctx != row.num_ctx):
             model.measured = model.unaided = 0
         model.installed = True
         model.listed_size, model.kv_token, model.trained = row.size, row.kv_token, row.trained
         model.modelfile_ctx, model.embedding, model.digest = row.num_ctx, row.embedding, row.digest
         sizes.refresh(state, model)
         _judge_context(state, model)
-    orders: list[Order] = []
+    orders = [
+        order
+        for row in fact.models
+        if row.remote  # asked for before it was known that it needs no memory here; now it is passed straight through
+        for order in requests.refuse_waiting(state, state.models[row.name], 503, "ask again", "it runs elsewhere")
+    ]
     for model in state.models.values():
         if model.name not in names:
             model.installed = False
@@ -164,8 +171,9 @@ def _vanished(state: CoreState, model: ModelState, at: float) -> list[Order]:
 
 def _measure(state: CoreState, model: ModelState, size: int, context: int) -> None:
     """Book what was measured; a larger measured size counts instead of the declared one, never a smaller."""
-    model.measured = max(model.measured, size)
     model.context = context
+    if not context or context == sizes.expected_context(state, model):  # with another context it has another size
+        model.measured = max(model.measured, size)
     sizes.refresh(state, model)
     model.held = max(model.size, size)
     _judge_context(state, model)

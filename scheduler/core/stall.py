@@ -50,7 +50,7 @@ def repair(state: CoreState) -> list[Order]:
         return []
     for name in list(state.present):
         model = state.models[name]
-        if model.stalled and model.state == "ready" and not model.running:
+        if model.stalled and model.state == "ready" and not model.running and model.stays_until <= state.at:
             state.healed += 1
             again = (name,) if model.waiting or model.wishes else ()
             change = Change((name,), again, f"stalled: {model.last_error}", cause="repair")

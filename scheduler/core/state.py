@@ -74,6 +74,8 @@ class ModelState:
     failures: int = 0
     last_error: str = ""
     not_before: float = 0.0
+    kept_failures: int = 0  # unloads in a row that did not happen
+    stays_until: float = 0.0  # no unload is tried before this time (pause after one that failed)
     # learned
     load_learned: float | None = None
     unload_learned: float | None = None

@@ -131,7 +131,8 @@ class WorldView:
         if model.name not in self._plans:
             plan = fit.plan_for(self, model)
             models, at = self._state.models, self._state.at
-            if any(models[name].not_before > at for members in self._sets.of(model.name) for name in members):
+            paused = any(models[name].not_before > at for members in self._sets.of(model.name) for name in members)
+            if paused or any(models[name].stays_until > at for name in self._state.present):
                 return plan  # a pause that ends by itself: time alone may change it
             self._plans[model.name] = plan
         return self._plans[model.name]
