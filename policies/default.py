@@ -8,6 +8,7 @@ its class's patience (never less than `floor`) forces the change, with a drain b
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from policies.fit import plan_within
 from policies.verdict import Action, Change, Memo, Serve, Verdict
 from policies.world import Model, Plan, Waiting, World
 
@@ -185,19 +186,20 @@ def _home(world: World, memo: Memo) -> Verdict:
     due = world.quiet_since + world.settle
     if due > world.at:
         return Verdict((), memo, due)
-    plan = next((plan for model in missing if (plan := world.plan(model)) is not None and _homely(world, plan)), None)
+    plan = next((plan for model in missing if (plan := _homeward(world, model)) is not None), None)
     if plan is None:
         return nothing
     because = f"home: quiet for {world.settle:.0f} s"
     return Verdict((Change(plan.leave, plan.load, because, cause="home"),), memo)
 
 
-def _homely(world: World, plan: Plan) -> bool:
-    """Whether `plan` brings home nearer: a home too large to be held together would send its own members away in
-    turns, for ever."""
-    if not plan.load or (plan.leave and not world.home_due):
-        return False
-    return not any(name in world.home and name not in plan.load for name in plan.leave)
+def _homeward(world: World, missing: Model) -> Plan | None:
+    """The plan that brings home nearer, if one does: a home too large to be held together would send its own members
+    away in turns, for ever."""
+    plan = plan_within(world, missing, world.home)
+    if plan is None or not plan.load or (plan.leave and not world.home_due):
+        return None
+    return None if any(name in world.home and name not in plan.load for name in plan.leave) else plan
 
 
 def _as_change(world: World, claim: Claim, plan: Plan, why: str, forced: bool = False) -> Change:

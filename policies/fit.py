@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from policies.world import Model, Plan, World
 
-
 EVERY_ORDER = 6  # models of which every order is tried; of more only the given one, since orders grow as n!
 
 
@@ -70,16 +69,18 @@ def holdable(world: World, members: Sequence[Model]) -> bool:
 def plan_for(world: World, wanted: Model) -> Plan | None:
     """The plan that brings `wanted` in with its set and sends the fewest bytes away; None if nothing would fit now, or
     while something that an earlier change ordered has not reported yet."""
-    if any(model.state in ("loading", "leaving") for model in world.present):
-        return None
-    plans = [plan for members in world.sets_of(wanted.name) if (plan := _plan(world, wanted, members)) is not None]
+    sets = world.sets_of(wanted.name)
+    plans = [plan for members in sets if (plan := plan_within(world, wanted, members)) is not None]
     if not plans:
-        return _plan(world, wanted, (wanted.name,))
+        return plan_within(world, wanted, (wanted.name,))
     return min(plans, key=lambda plan: (sum(world.models[name].size for name in plan.leave), plan.load))
 
 
-def _plan(world: World, wanted: Model, members: Sequence[str]) -> Plan | None:
-    """The plan for one set, unless somebody would leave who pauses after an unload that failed."""
+def plan_within(world: World, wanted: Model, members: Sequence[str]) -> Plan | None:
+    """The plan that brings `wanted` in with this set; None while something is out, or if somebody would have to leave
+    who pauses after an unload that failed."""
+    if any(model.state in ("loading", "leaving") for model in world.present):
+        return None
     plan = _any_plan(world, wanted, members)
     if plan is None or any(world.models[name].stays_until > world.at for name in plan.leave):
         return None

@@ -221,7 +221,7 @@ class Listener:
         """Whether Ollama has told what it has, and this was not among it."""
         state = self._dispatcher.state
         known = state.models.get(model)
-        return state.listed is not None and state.ollama == "up" and not (known and known.installed)
+        return state.listed is not None and state.ollama == "up" and not (known and (known.installed or known.same_as))
 
     def _is_remote(self, model: str) -> bool:
         return any(

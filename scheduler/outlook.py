@@ -64,6 +64,8 @@ def expected(state: CoreState, transition: TransitionState) -> tuple[float, floa
 
 def trouble(state: CoreState, model: ModelState, now: float) -> str:
     """What is wrong with `model`; empty where nothing is."""
+    if model.same_as:
+        return ""
     if state.listed is not None and not model.installed and model.state == "absent":
         return "not installed"
     if model.stalled:

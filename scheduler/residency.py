@@ -230,16 +230,21 @@ class Residency:
         """The model's row once /api/ps shows it; None if that takes too long."""
         async for rows in self._watch(self.patience.seen):
             for row in rows:
-                if row.name == model:
+                if self._is(row, model):
                     return row
         return None
+
+    def _is(self, row: m.Resident, model: str) -> bool:
+        """Whether the row is `model`'s: /api/ps shows a runner under the name by which it was loaded first."""
+        known = self._state().models.get(model)
+        return row.name == model or bool(row.digest and known is not None and row.digest == known.digest)
 
     async def _unload(self, model: str) -> None:
         began = asked = self._now()
         try:
             await self._limited(self._client.generate(model=model, keep_alive=0))
             async for rows in self._watch(self.patience.unload):
-                if all(row.name != model for row in rows):
+                if not any(self._is(row, model) for row in rows):
                     self._post(m.Unloaded(self._now(), model, self._now() - began))
                     return
                 if self._now() - asked > self.patience.unload_again:

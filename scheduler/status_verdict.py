@@ -63,7 +63,9 @@ def warnings(state: CoreState) -> Iterator[str]:
         model = state.models.get(config.name)
         if model is None or state.listed is None:
             continue
-        if not model.installed:
+        if model.same_as:
+            yield f"{config.name} is another name of {model.same_as}: one runner serves both"
+        elif not model.installed:
             yield f"{config.name} is configured but not installed: ollama pull {config.name}"
         elif config.num_ctx and config.num_ctx != (context := sizes.expected_context(state, model)):
             yield f"{config.name}: Ollama loads it with {context} tokens of context unaided, not {config.num_ctx}"

@@ -19,6 +19,7 @@ from scheduler.core import lifecycle, requests, residency, stall, transition, tu
 from scheduler.core import messages as m
 from scheduler.core.machine import Machine
 from scheduler.core.state import CoreState, ModelState
+from scheduler.core.view import WorldView
 from tests.promises import proved, watchers
 from tests.world_model import Broken
 from tests.world_script import some_script
@@ -358,7 +359,7 @@ def no_reason_is_kept(patch: pytest.MonkeyPatch) -> None:
 @broken("P9")
 def home_clears_the_memory_at_start(patch: pytest.MonkeyPatch) -> None:
     """Home is loaded at a start whoever is resident."""
-    patch.setattr(default, "_homely", lambda world, plan: bool(plan.load) and not set(plan.leave) & set(world.home))
+    patch.setattr(WorldView, "home_due", property(lambda world: True))
 
 
 @broken("P9")

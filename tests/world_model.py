@@ -55,6 +55,7 @@ class Runner:
     context: int
     wedged: bool = False
     last_byte: float = 0.0
+    free_after: int | None = None  # of the device, once we had loaded it; Ollama may go on believing it
     watched: bool = False
 
 
@@ -116,11 +117,12 @@ class World:
         self.loading: str | None = None
         self.unloading: dict[str, int] = {}
         self.trouble = Trouble()
+        self.pulled: set[str] = set()  # models that are others than they were
         self.life = 0  # of the daemon
         self.epoch = 0  # of Ollama
         self.changed_at = self.now  # when truth last changed without an order of ours
         self.seen_asked = -1.0  # of the last Residents
-        self.stopped = False
+        self.stopped = self.rested = False
         self._looking = False
         self._names = count(1)
         self._coming: list[tuple[float, int, Callable[[], None]]] = []
@@ -383,6 +385,8 @@ class World:
         if name not in self.runners:
             context = self.installed[name].context if name in self.installed else 4096
             self.runners[name] = Runner(name, self.real(name), context)
+            free = self.stage.device - sum(runner.size for runner in self.runners.values())
+            self.runners[name].free_after = free
         runner = self.runners[name]
         self.post(m.Loaded(self.now, name, runner.size, runner.context, self.now - began))
 
@@ -508,6 +512,8 @@ class World:
         if len(self.runners) >= self.config.max_loaded:
             return f"{len(self.runners)} are loaded"
         free = self.stage.device - sum(runner.size for runner in self.runners.values())
+        if self.config.stale_free:
+            free = min([free, *(r.free_after for r in self.runners.values() if r.free_after is not None)])
         listed, context = self.installed[name].listed, self.installed[name].context
         predicted = listed.size + listed.kv_token * context * self.config.num_parallel + sizes.surcharge(context)
         return "" if predicted * 100 <= free * 80 else f"{predicted} predicted, {free} free"
@@ -522,6 +528,8 @@ class World:
             client.run += 1
             self._done(client)
         self.loading, self.unloading, self._looking = None, {}, False
+        for runner in self.runners.values():
+            runner.free_after = None
         self._tick += 1
         self.seen_asked = -1.0
         self.changed()
@@ -560,5 +568,6 @@ class World:
                 moved = self.now
             if self.clients and self.now - moved > limit:
                 raise Broken(f"P3: nothing moves for {limit:.0f} s while {sorted(self.clients)} wait: {self.machine!r}")
+        self.rested = True
         if self.clients:
             raise Broken(f"P3: {sorted(self.clients)} are never answered: {self.machine!r}")

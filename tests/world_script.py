@@ -109,6 +109,7 @@ def stage_of(policy: str, seed: int) -> Stage:
     stage.starving = chance.random() < 0.15
     if stage.config.phases[1].home and chance.random() < 0.3:
         stage.config = replace(stage.config, phase=stage.config.phases[1].name)
+    stage.config = replace(stage.config, stale_free=chance.random() < 0.25)
     if chance.random() < 0.4:
         stage.config = replace(stage.config, patience=IMPATIENT)
     resident: list[tuple[str, int]] = []
@@ -170,6 +171,8 @@ def starve(world: World) -> None:
 
 def befall(world: World, what: int, who: int, how: int) -> None:
     """One happening; `who` and `how` say to whom and in what way."""
+    if how % 5 == 0:
+        world.after(world.some(0.0, 5.0), world.look)
     for limit, happening, ill in _TABLE:
         if what < limit:
             (_arrival if ill and world.calm else happening)(world, who, how)
@@ -250,6 +253,9 @@ def _stranger(world: World, who: int, how: int) -> None:
     elif how % 4 == 0 and not world.outstanding(name):
         world.changed()
         runner.context = 2048
+    elif how % 8 == 2:
+        world.changed()
+        runner.size += runner.size // 50  # it has grown
     else:
         world.changed()
         del world.runners[name]
@@ -272,7 +278,19 @@ def _phase(world: World, who: int, how: int) -> None:
 def _reload(world: World, who: int, how: int) -> None:
     config = replace(world.config, patience=(IMPATIENT, Config().patience)[how % 2])
     models = tuple(replace(model, parallel=1 + (how // 2) % config.num_parallel) for model in config.models)
-    world.config = replace(config, models=models)
+    config = replace(config, models=models)
+    match how // 32:
+        case 0:
+            config = replace(config, sets=config.sets[1:] or world.stage.config.sets)
+        case 1:
+            config = replace(config, max_loaded=5 - config.max_loaded)
+        case 2:
+            config = replace(config, phases=world.stage.config.phases[: 1 + who % 3])
+        case 3:
+            config = replace(config, sets=world.stage.config.sets, phases=world.stage.config.phases)
+        case _:
+            pass
+    world.config = config
     world.post(m.Reloaded(world.now, world.config))
 
 
@@ -281,9 +299,16 @@ def _gap(world: World, who: int, how: int) -> None:
 
 
 def _deleted(world: World, who: int, how: int) -> None:
-    """A model is deleted, or everything is back."""
-    if how % 2 and len(world.installed) > 1:
-        world.installed.pop(_name(world, who), None)
+    """A model is deleted, or pulled anew with another size and context, or everything is back."""
+    name = _name(world, who)
+    if how % 8 == 2 and name in world.installed:
+        old = world.installed[name]
+        context = 16384 if old.context != 16384 else 8192
+        listed = replace(old.listed, size=old.listed.size * 9 // 10, num_ctx=context, digest=f"{how} of {name}")
+        world.installed[name] = Installed(listed, old.real, context)
+        world.pulled.add(name)
+    elif how % 2 and len(world.installed) > 1:
+        world.installed.pop(name, None)
     else:
         world.installed = dict(world.stage.models)
     world.listing()

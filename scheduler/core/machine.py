@@ -56,9 +56,9 @@ class Machine:
             case m.Loaded():
                 return residency.loaded(state, fact) + self._refuse_impossible()
             case m.LoadFailed():
-                return residency.load_failed(state, fact)
+                return residency.load_failed(state, fact) + self._refuse_impossible()
             case m.Unloaded():
-                return residency.unloaded(state, fact)
+                return residency.unloaded(state, fact) + self._refuse_impossible()
             case m.UnloadFailed():
                 return residency.unload_failed(state, fact)
             case m.Residents():
@@ -149,14 +149,15 @@ class Machine:
 
     def _unload_wish(self, fact: m.Arrived) -> list[m.Order]:
         """A wish to unload is granted where nobody is served or waits."""
-        model = self.state.models.get(fact.model)
+        name = requests.known_as(self.state, fact.model)
+        model = self.state.models.get(name)
         if fact.kind != "unload" or model is None or model.state != "ready" or not self._world.healthy:
             return []
         if model.stays_until > self.state.at:
             return []
         if model.running or model.waiting or model.wishes or self.state.transition is not None or self.state.stopping:
             return []
-        return self._change(Change((fact.model,), (), f"asked for by {fact.client or 'a client'}", cause="asked"))
+        return self._change(Change((name,), (), f"asked for by {fact.client or 'a client'}", cause="asked"))
 
     def _ollama_up(self, fact: m.OllamaUp) -> list[m.Order]:
         state = self.state

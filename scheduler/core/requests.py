@@ -1,5 +1,7 @@
 """What facts about requests do to the core's memory: arrivals, answers, hang-ups; no decision is taken here."""
 
+from dataclasses import replace
+
 from scheduler.core import sizes, turns
 from scheduler.core.messages import (
     AnswerProbe,
@@ -24,6 +26,9 @@ SENDS = 2  # an untouched request is sent again once
 
 def arrived(state: CoreState, sets: Sets, fact: Arrived) -> list[Order]:
     """Take the request in, or refuse it for a reason known now."""
+    name = known_as(state, fact.model)
+    if name != fact.model:
+        fact = replace(fact, model=name, alias=fact.alias or fact.model)
     refusal = _refusal(state, sets, fact)
     if refusal is not None:
         return [refusal]
@@ -41,6 +46,12 @@ def arrived(state: CoreState, sets: Sets, fact: Arrived) -> list[Order]:
     state.requests[request.id] = request
     turns.enqueue(state, model, request)
     return []
+
+
+def known_as(state: CoreState, name: str) -> str:
+    """The name that `name` is kept under: its own, or that of another name for the same manifest."""
+    model = state.models.get(name)
+    return model.same_as or name if model is not None else name
 
 
 def left(state: CoreState, fact: Left) -> list[Order]:

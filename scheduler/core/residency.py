@@ -88,7 +88,7 @@ def unload_failed(state: CoreState, fact: UnloadFailed) -> list[Order]:
 def residents(state: CoreState, fact: Residents) -> list[Order]:
     """Hold what is believed against what /api/ps says; what we changed after it was asked outweighs it."""
     orders: list[Order] = []
-    rows = {row.name: row for row in fact.models}
+    rows = {requests.known_as(state, row.name): row for row in fact.models}
     if state.looking and fact.asked < state.look_since:
         orders.append(Look("what was read is older than the reason to read it again"))
     else:
@@ -117,6 +117,7 @@ def listed(state: CoreState, fact: ModelsListed) -> list[Order]:
         model.modelfile_ctx, model.embedding, model.digest = row.num_ctx, row.embedding, row.digest
         sizes.refresh(state, model)
         _judge_context(state, model)
+    _join_names(state)
     orders = [
         order
         for row in fact.models
@@ -126,6 +127,7 @@ def listed(state: CoreState, fact: ModelsListed) -> list[Order]:
     for model in state.models.values():
         if model.name not in names:
             model.installed = False
+            model.same_as = ""
             state.revision += 1
             orders += requests.refuse_missing(state, model)
     return orders
@@ -141,6 +143,18 @@ def memory_seen(state: CoreState, fact: MemorySeen) -> list[Order]:
     for model in state.models.values():
         sizes.refresh(state, model)
     return []
+
+
+def _join_names(state: CoreState) -> None:
+    """Names of one manifest are one model: the one in use is kept, else the configured one, else the first; a name that
+    is itself in use stays as it is for now."""
+    first: dict[str, ModelState] = {}
+    names = [model for model in state.models.values() if model.installed and model.digest]
+    for model in sorted(names, key=lambda m: (m.state == "absent" and m.name not in state.demanded, not m.declared)):
+        model.same_as = ""
+        kept = first.setdefault(model.digest, model)
+        if kept is not model and model.state == "absent" and not model.running and model.name not in state.demanded:
+            model.same_as, model.installed = kept.name, False
 
 
 def _seen(state: CoreState, model: ModelState, row: Row, asked: float) -> list[Order]:

@@ -45,6 +45,7 @@ class ModelState:
     modelfile_ctx: int = 0
     embedding: bool = False
     digest: str = ""
+    same_as: str = ""  # another name of the same manifest, under which both are kept: Ollama has one runner for them
     # what is reckoned with now: derived from the above and what was learned, kept here because it is read often
     size: int = 0
     predicted: int = 0

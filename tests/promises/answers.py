@@ -106,7 +106,7 @@ class P5(Promise):
             if transition is not None and transition.cause != "home":
                 living = [c.id for name in transition.planned for c in alive(world, name)]
                 self.hold(bool(living), f"{load} for nobody")
-        self._no_trace(world, fact, bool(of(m.Forward, orders)))
+        self._no_trace(world, fact, bool(of(m.Forward, orders) or of(m.Refuse, orders)))
         if healthy(state) and not state.stopping and transition is None:
             self._not_kept(world, state)
 

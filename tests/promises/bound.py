@@ -80,7 +80,7 @@ class Bound(Promise):
         models = [state.models[name] for name in state.present]
         held = state.orphans + sum(model.held for model in models)
         well = healthy(state) and not state.stopping and not state.orphans and held <= (state.budget or 0)
-        if not well or any(model.stalled for model in models):
+        if not well or any(model.stalled or model.stays_until > self.at for model in models):
             return False
         if transition is not None:
             return transition.cause == "demand"

@@ -6,7 +6,7 @@ from itertools import permutations
 from scheduler.core import messages as m
 from scheduler.core.state import CoreState, ModelState, TransitionState
 from scheduler.core.view import Sets
-from tests.promises.promise import Promise, alive, of
+from tests.promises.promise import Promise, alive, healthy, of
 from tests.world_model import World
 
 
@@ -56,12 +56,14 @@ def admitted(world: World, beside: Sequence[ModelState], load: Sequence[ModelSta
 
     def order_admits(order: Sequence[ModelState]) -> bool:
         held, loaded = sum(model.held for model in beside), len(beside)
+        free = min([device - held, *(model.free_after for model in beside if world.config.stale_free)])
         for model in order:
             if held + state.orphans + model.size > budget:
                 return False
-            if loaded and (loaded >= world.config.max_loaded or model.predicted > 0.8 * (device - held)):
+            if loaded and (loaded >= world.config.max_loaded or model.predicted > 0.8 * free):
                 return False
             held, loaded = held + model.size, loaded + 1
+            free = min(free, device - held) if world.config.stale_free else device - held
         return True
 
     return any(order_admits(order) for order in permutations(load))
@@ -102,3 +104,23 @@ class P9(Promise):
 
     def ended(self, world: World) -> None:
         self.entered = False
+
+
+class Home(Promise):
+    """Once all is well and everybody has been quiet for the phase's settle time, its home is loaded, if it can be held
+    and, at the start of a life, if it fits beside what is resident."""
+
+    name = "home"
+
+    def ended(self, world: World) -> None:
+        state = world.machine.state
+        home = Sets(state.config, state.phase).home
+        if not world.rested or not healthy(state) or state.stopping or world.config.policy != "default":
+            return
+        models = [state.models[name] for name in home]
+        if not all(model.installed for model in models):
+            return
+        away = [model for model in models if not model.usable]
+        beside = [] if state.home_due else [state.models[name] for name in state.present]
+        if models and admitted(world, beside, models if state.home_due else away):
+            self.hold(not away, f"{home} is not there: {world.machine!r}")
