@@ -176,11 +176,9 @@ def _drained_at(world: World, plan: Plan) -> float | None:
 
 def _home(world: World, memo: Memo) -> Verdict:
     """Nobody waits: bring the home set back once everything has been quiet for `settle`."""
-    nothing = Verdict((), memo)
-    if not world.home:
-        return nothing
-    missing = [world.models[name] for name in world.home if not world.models[name].usable]
-    missing = [m for m in missing if m.installed and m.not_before <= world.at]
+    away = [model for name in world.home if not (model := world.models[name]).usable and model.installed]
+    nothing = Verdict((), memo, min((m.not_before for m in away if m.not_before > world.at), default=None))
+    missing = [model for model in away if model.not_before <= world.at]
     if not missing or any(model.serving for model in world.present):
         return nothing
     due = world.quiet_since + world.settle
