@@ -27,7 +27,7 @@ from scheduler.housekeeping import Housekeeping
 from scheduler.journal import Journal
 from scheduler.ledger import Ledger
 from scheduler.listener import Listener, Own, WireConfig
-from scheduler.names import normal_name
+from scheduler.names import is_cloud, normal_name
 from scheduler.origins import Border
 from scheduler.residency import Residency
 from scheduler.settings import Settings
@@ -63,12 +63,14 @@ class Daemon:
         version: str,
         rhythm: Rhythm | None = None,
         warnings: tuple[str, ...] = (),
+        stand_in: bool = False,
     ) -> None:
         self.settings = settings
         self.folder = folder
         self.version = version
         self.rhythm = rhythm or Rhythm()
         self.warnings = warnings
+        self._stand_in = stand_in  # known before it says so itself, so that every answer is marked
         self.witnesses: list[Witness] = []  # told of each step beside the ledger and the journal
         self.acquainted = asyncio.Event()  # Ollama has told what it has, and what is resident
         self.ready = asyncio.Event()  # it listens
@@ -152,6 +154,7 @@ class Daemon:
         """The core with what earlier lives learned, and its witnesses."""
         machine = Machine.fresh(composition.core_config(self.settings), time.monotonic())
         machine = saved.apply(saved.load(self.folder / LEARNED), machine)
+        machine.state.stand_in = self._stand_in
         dispatcher = Dispatcher(machine)
         self._ledger = Ledger()
         self._journal = Journal(self.folder / "journal", self.settings.journal.keep, self.version)
@@ -217,6 +220,11 @@ class Daemon:
             except Failure as failure:
                 return failure.status, {"error": failure.message}
             model = normal_name(target.model)
+            if is_cloud(model) or any(row.remote and row.name == model for row in dispatcher.state.listed or ()):
+                text = (
+                    f"{asked} runs elsewhere: it is passed straight through, without a queue and without memory here."
+                )
+                return 200, {"model": model, "would": "be passed through", "sentences": [text]}
             return 200, why(dispatcher.state, model, dispatcher.now(), alias=asked, cls=target.cls)
 
         own["/status"] = self._tell = tell

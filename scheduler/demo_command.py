@@ -114,7 +114,7 @@ class _Demo:
         stage = staged(self._settings).faster(self._wish.speed)
         async with StandIn.start(stage) as standin:
             settings = before(self._settings, stage, standin.url)
-            self._daemon = daemon = Daemon(settings, self._folder, version("ollama-scheduler"), QUICK)
+            self._daemon = daemon = Daemon(settings, self._folder, version("ollama-scheduler"), QUICK, stand_in=True)
             if self._stopped:
                 return 0
             try:

@@ -124,10 +124,11 @@ class Forwarder:
         runs = self._runs.get(model)
         if not runs:
             return 0.0, 0, ()
-        if any(run.held_up for run in runs.values()):
-            return 0.0, 0, tuple(runs)  # it is a client that is slow: nothing is known of Ollama
-        silent = self._inbox.now() - max(run.last_byte for run in runs.values())
-        return silent, max(run.exchange.kept.size for run in runs.values()), tuple(runs)
+        read = [run for run in runs.values() if not run.held_up]
+        if not read:
+            return 0.0, 0, ()  # only slow clients: nothing is known of Ollama
+        silent = self._inbox.now() - max(run.last_byte for run in read)
+        return silent, max(run.exchange.kept.size for run in read), tuple(run.exchange.id for run in read)
 
     def start(self, exchange: Exchange, order: Forward) -> Run:
         """Begin to carry out a `Forward`."""
@@ -175,6 +176,9 @@ class Forwarder:
         body = (await exchange.kept.load()).at(run.context)
         if run.why is not None:
             return self._stopped(run)
+        if exchange.left:
+            exchange.client.ended = True
+            return self._ended(run, "abandoned")
         run.stoppable = True
         try:
             run.reply = reply = await self._upstream.send(demand.method, demand.path, exchange.headers, body)

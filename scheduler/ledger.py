@@ -137,18 +137,8 @@ class Ledger:
             case m.Arrived():
                 cls = "probe" if fact.kind == "probe" else fact.cls
                 self._open[fact.id] = _Open(fact.at, cls, fact.model)
-            case m.Left():
-                request = self._open.get(fact.id)
-                if request is not None and request.waiting:
-                    self._over(fact.id, fact.at, "left")
-                elif request is not None:
-                    request.left = True
-            case m.Returned():
-                request = self._open.get(fact.id)
-                if request is not None and request.left:
-                    self._over(fact.id, fact.at, "left")
-                elif request is not None:
-                    request.waiting = True
+            case m.Left() | m.Returned():
+                self._left_or_returned(fact)
             case m.Ended():
                 self._over(fact.id, fact.at, fact.outcome)
             case m.Loaded() | m.LoadFailed():
@@ -163,6 +153,17 @@ class Ledger:
                 self.orphans_since = (self.orphans_since or fact.at) if fact.orphans else None
             case _:
                 pass  # the rest changes nothing that is counted
+
+    def _left_or_returned(self, fact: m.Left | m.Returned) -> None:
+        request = self._open.get(fact.id)
+        if request is None:
+            return
+        if isinstance(fact, m.Left) and not request.waiting:
+            request.left = True
+        elif isinstance(fact, m.Returned) and not request.left:
+            request.waiting = True
+        else:
+            self._over(fact.id, fact.at, "left")
 
     def _order(self, order: m.Order, at: float) -> None:
         match order:

@@ -29,7 +29,7 @@ class Unreadable(Exception):
 
 
 Unclear = (TimeoutError, ollama.ResponseError, Unreadable)  # it was spoken to, and nothing is known by it
-Away = (ConnectionError, httpx.TransportError)  # Ollama cannot be spoken to
+Away = (ConnectionError, httpx.RequestError)  # Ollama cannot be spoken to
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,9 @@ class Residency:
                 show = await self._limited(self._client.show(row.model or ""))
             except ollama.ResponseError as error:  # asked again with the next list
                 log.warning("ollama cannot show %s: %s", name, error)
-                return m.Listed(name, size, digest=digest)
+                return next(
+                    (row for row in self._state().listed or () if row.name == name), m.Listed(name, size, digest=digest)
+                )
             known = self._shown[digest] = reading.shown(show), reading.blob(show.modelfile or "")
         shown, self.blobs[name] = known
         remote = bool(getattr(row, "remote_model", None))

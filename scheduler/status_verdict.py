@@ -100,8 +100,9 @@ def _models(state: CoreState, now: float, iso: Clock) -> Iterator[Need]:
     for model in state.models.values():
         what = f"{short(model.name)}: {trouble(state, model, now)}"
         if model.kept_failures >= FAILURES:  # a model deleted while resident leaves only with Ollama itself
-            what = f"{what}; only a restart of Ollama frees its memory"
-            yield Need(what=what, since=iso(model.since), type_this="ollama ps")
+            if not model.installed:
+                what = f"{what}; it was deleted, and only a restart of Ollama frees its memory"
+            yield Need(what=what, since=iso(model.since), type_this=f"ollama stop {model.name}")
         elif model.abandoned_load or model.failures >= FAILURES:
             yield Need(what=what, since=iso(model.since), type_this=f"ollama-scheduler why {model.name}")
 

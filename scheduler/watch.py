@@ -75,7 +75,9 @@ class Watch:
             device = await asyncio.to_thread(memory.metal_working_set)
         folders = {str(Path(file).parent) for file in self._blobs.values() if file}
         found: list[memory.Orphan] = []
-        for folder in sorted(folders) or [""]:
+        for folder in sorted(
+            folders
+        ):  # none is known before the first list: a stranger's runners are not ours to count
             found += await asyncio.to_thread(memory.orphans, folder)
         self.orphans = tuple(found)
         if found and self._budget.reap_orphans:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -81,7 +82,7 @@ async def _ask(session: aiohttp.ClientSession, ask: Ask, begin: float, outcome: 
     loop = asyncio.get_running_loop()
     await asyncio.sleep(max(0.0, begin + ask.at - loop.time()))
     asked = loop.time()
-    patience = None if ask.fate != "leaves waiting" else 0.05 + (hash(ask.text) % 7) / 10
+    patience = None if ask.fate != "leaves waiting" else 0.05 + (zlib.crc32(ask.text.encode()) % 7) / 10
     try:
         async with asyncio.timeout(patience):
             async with session.post(ask.path, json=_body(ask)) as answer:

@@ -142,7 +142,7 @@ async def test_status_answers_within_50_ms_while_ollama_hangs_and_while_a_load_r
                 took.append(time.perf_counter() - began)
         finally:
             ollama.thaw()
-        assert sorted(took)[len(took) // 2] < 0.05
+        assert sorted(took)[-2] < 0.05, took  # one may meet a hiccup of this machine
         assert (await asking)[0] == 200
 
 

@@ -386,7 +386,7 @@ class World:
             context = self.installed[name].context if name in self.installed else 4096
             self.runners[name] = Runner(name, self.real(name), context)
             free = self.stage.device - sum(runner.size for runner in self.runners.values())
-            self.runners[name].free_after = free
+            self.runners[name].free_after = free if self.known else None  # nobody can know what strangers hold unseen
         runner = self.runners[name]
         self.post(m.Loaded(self.now, name, runner.size, runner.context, self.now - began))
 
@@ -423,6 +423,8 @@ class World:
         if self.epoch != epoch:
             return
         self.runners.pop(name, None)
+        for client in self.outstanding(name):  # an earlier daemon had asked for this unload
+            self.broken_off(client, client.run)
         if self.life == life and self.unloading.pop(name, None) is not None:
             self.post(m.Unloaded(self.now, name, self.now - began))
 

@@ -32,7 +32,7 @@ def move(state: CoreState, model: ModelState, to: State, at: float) -> None:
         model.context = 0
         model.kept_failures = 0
         model.stays_until = 0.0
-        model.ours = model.wrong_context = model.stalled = False
+        model.wrong_context = model.stalled = False
         model.idle_engine_since = model.last_cut = None
         state.present.pop(model.name, None)
     else:

@@ -84,7 +84,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class LoadFailed:
-    """A load we ordered failed; the model was seen absent afterwards."""
+    """A load we ordered failed; what is resident is read again after it."""
 
     at: float
     model: str

@@ -238,7 +238,6 @@ def _probe(state: CoreState, model: ModelState, request: Request) -> list[Order]
     if free and state.transition is None and state.ollama == "up" and not state.looking:
         state.requests[request.id] = request
         return [_lease(state, model, request, "a health check on a free slot")]
-    state.probes_absorbed += 1
     return [AnswerProbe(request.id, "a health check never loads or waits")]
 
 

@@ -27,7 +27,6 @@ def loaded(state: CoreState, fact: Loaded) -> list[Order]:
     if model.state != "loading":
         return []
     move(state, model, "ready", fact.at)
-    model.ours = True
     model.loads += 1
     model.failures = 0
     model.last_error = ""

@@ -11,7 +11,6 @@ from scheduler.core.state import CoreState, ModelState
 
 IDLE_SECONDS = 5.0  # an engine idle this long under an outstanding request is wedged
 SLOWEST = 5.0  # times the slowest first byte known
-SHORTEST = 1.0  # seconds: below this a first byte is noise
 
 
 def engine_seen(state: CoreState, fact: EngineSeen) -> list[Order]:

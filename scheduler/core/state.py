@@ -61,7 +61,6 @@ class ModelState:
     measured: int = 0  # largest size seen in /api/ps at `context`
     context: int = 0  # of the resident runner
     unaided: int = 0  # the context Ollama chose when we loaded it; 0: not known yet
-    ours: bool = False  # we loaded it; otherwise adopted
     wrong_context: bool = False
     stalled: bool = False
     idle_engine_since: float | None = None
@@ -167,4 +166,3 @@ class CoreState:
     stopping: bool = False
     wake_at: float | None = None
     healed: int = 0
-    probes_absorbed: int = 0
