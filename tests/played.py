@@ -40,7 +40,7 @@ class Play:
 
     def begin(self) -> None:
         """Ollama answers, memory is known, models are listed."""
-        listed = tuple(m.Listed(name, size, 1000, 131072, digest=name[:4]) for name, size in SIZES.items())
+        listed = tuple(m.Listed(name, size, 1000, 131072, digest=name) for name, size in SIZES.items())
         self.post(m.OllamaUp(self.at, "0.32.1"))
         self.post(m.MemorySeen(self.at, BUDGET, "memory.budget"))
         self.post(m.ModelsListed(self.at, listed))

@@ -29,7 +29,7 @@ def test_counts_of_a_play() -> None:
     facts = [fact for fact, _ in steps]
     orders = [order for _, given in steps for order in given]
     day = ledger.day(play.at)
-    assert day.changes == sum(isinstance(o, m.Record) and o.what == "transition begun" for o in orders) > 2
+    assert day.changes == sum(isinstance(o, m.Record) and o.what == "transition begun" for o in orders) > 3
     assert day.loads == sum(isinstance(f, m.Loaded) for f in facts) > 3
     assert day.load_failures == sum(isinstance(f, m.LoadFailed) for f in facts) > 0
     assert day.unloads == sum(isinstance(f, m.Unloaded) for f in facts) > 3
