@@ -2,20 +2,25 @@
 
 `GET /slots` of llama-server gives per slot `is_processing`, `n_prompt_tokens`, `n_prompt_tokens_processed` and
 `next_token[0].n_decoded`; prefill progress means something only while nothing is decoded yet. Runners that differ
-simply do not answer, and nobody depends on it.
+simply do not answer, and nobody depends on it. A slot is idle while the runner still cuts a long prompt into tokens
+(`/tokenize`: many seconds), so a runner that burns processor time works too.
 """
 
 import asyncio
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 import httpx
+import psutil
 
 from scheduler import memory
+
+WORKING = 0.2  # share of one processor above which a runner with idle slots works; one that is wedged sleeps
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """One look at a runner: whether any slot works, and how far the prompts of those that do have come."""
+    """One look at a runner: whether it works, and how far the prompts of those that do have come."""
 
     busy: bool
     prefill: tuple[tuple[int, int], ...] = ()  # (tokens done, tokens in all) of each slot that decodes nothing yet
@@ -25,22 +30,39 @@ class Engines:
     """Finds runners and asks them."""
 
     def __init__(self) -> None:
-        self._ports: dict[str, int] = {}
+        self._places: dict[str, tuple[int, int]] = {}  # by model file: process id and port
+        self._spent: dict[int, tuple[float, float]] = {}  # by process id: when it was looked at, its processor seconds
         self._client = httpx.AsyncClient(timeout=2.0, trust_env=False)
 
     async def look(self, model_file: str) -> Engine | None:
         """The engine that serves `model_file`; None where it cannot be asked."""
         if not model_file:
             return None
-        port = self._ports.get(model_file)
-        slots = await self._slots(port) if port else None
+        place = self._places.get(model_file)
+        slots = await self._slots(place[1]) if place else None
         if slots is None:
-            port = await asyncio.to_thread(memory.runner_port, model_file)
-            if port is None:
+            self._spent.clear()  # an id may come again
+            place = await asyncio.to_thread(memory.runner_place, model_file)
+            if place is None:
                 return None
-            self._ports[model_file] = port
-            slots = await self._slots(port)
-        return None if slots is None else _engine(slots)
+            self._places[model_file] = place
+            slots = await self._slots(place[1])
+        if slots is None or place is None:
+            return None
+        works = self._works(place[0])
+        engine = _engine(slots)
+        return replace(engine, busy=engine.busy or works)
+
+    def _works(self, pid: int) -> bool:
+        """Whether the process has burnt processor time since it was looked at last; False at the first look."""
+        try:
+            times = psutil.Process(pid).cpu_times()
+        except psutil.Error:
+            return False
+        now, spent = time.monotonic(), times.user + times.system
+        then, before = self._spent.get(pid, (now, spent))
+        self._spent[pid] = now, spent
+        return spent - before > WORKING * (now - then)
 
     async def close(self) -> None:
         """Close the connections."""

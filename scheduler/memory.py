@@ -68,13 +68,13 @@ def orphans(folder: str) -> list[Orphan]:
     return [orphan for process, file in runners(folder) if (orphan := _orphan(process, file)) is not None]
 
 
-def runner_port(model_file: str) -> int | None:
-    """The loopback port of the runner that was started from `model_file`; None if there is none."""
+def runner_place(model_file: str) -> tuple[int, int] | None:
+    """Process id and loopback port of the runner that was started from `model_file`; None if there is none."""
     for process, file in runners(""):
         if file == model_file and _orphan(process, file) is None:
             port = _option(process.info["cmdline"], "--port")
             if port.isdecimal():
-                return int(port)
+                return process.pid, int(port)
     return None
 
 
