@@ -117,7 +117,6 @@ class World:
         self.loading: str | None = None
         self.unloading: dict[str, int] = {}
         self.trouble = Trouble()
-        self.pulled: set[str] = set()  # models that are others than they were
         self.life = 0  # of the daemon
         self.epoch = 0  # of Ollama
         self.changed_at = self.now  # when truth last changed without an order of ours

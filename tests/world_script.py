@@ -305,8 +305,7 @@ def _deleted(world: World, who: int, how: int) -> None:
         old = world.installed[name]
         context = 16384 if old.context != 16384 else 8192
         listed = replace(old.listed, size=old.listed.size * 9 // 10, num_ctx=context, digest=f"{how} of {name}")
-        world.installed[name] = Installed(listed, old.real, context)
-        world.pulled.add(name)
+        world.installed[name] = Installed(listed, old.real * 9 // 10, context)
     elif how % 2 and len(world.installed) > 1:
         world.installed.pop(name, None)
     else:

@@ -22,7 +22,7 @@ class P1(Promise):
             self.hold(books <= world.budget, f"{load} makes {books} of {world.budget} booked")
             if world.known:
                 truth = world.orphans + sum(runner.size for runner in world.runners.values())
-                said = world.stage.models[load.model].listed.size
+                said = world.installed.get(load.model, world.stage.models[load.model]).listed.size
                 truth += min(world.real(load.model), max(state.models[load.model].declared, said))
                 self.hold(truth <= world.budget, f"{load} makes {truth} of {world.budget} used")
 
