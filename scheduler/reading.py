@@ -1,14 +1,59 @@
 """What Ollama's answers say, in the core's words: a row of /api/ps, the details of /api/show, why it is away."""
 
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar
+
+import httpx
 import ollama
+from pydantic import BaseModel, Field
 
 from scheduler.core import messages as m
 from scheduler.names import normal_name
 
+T = TypeVar("T")
+
+
+class Unreadable(Exception):
+    """Ollama, or what answers in its place, said something that it never says."""
+
+
+Unclear = (TimeoutError, ollama.ResponseError, Unreadable)  # it was spoken to, and nothing is known by it
+Away = (ConnectionError, httpx.RequestError)  # Ollama cannot be spoken to
+# What comes of reading an answer that is none: JSON's and pydantic's errors are ValueErrors, its Infinity no int.
+NONSENSE = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+
+
+class Row(ollama.ListResponse.Model):
+    """A row of /api/tags; the official client leaves out what a remote model stands for."""
+
+    remote_model: str | None = None
+
+
+class Tags(BaseModel):
+    """/api/tags."""
+
+    models: tuple[Row, ...]
+
+
+class Show(ollama.ShowResponse):
+    """/api/show; the official client insists on model_info, which Ollama leaves out where it has none."""
+
+    modelinfo: Mapping[str, Any] | None = Field(None, alias="model_info")
+    remote_model: str | None = None
+
+
+async def readable(answer: Awaitable[T]) -> T:
+    """What is made of an answer. Raises Unreadable where it is none of Ollama's."""
+    try:
+        return await answer
+    except (*NONSENSE, httpx.DecodingError, httpx.TooManyRedirects) as error:
+        raise Unreadable(f"its answer is not Ollama's: {error!r:.200}") from error
+
 
 def why(error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    return "connection refused" if isinstance(error, ConnectionError) or "connect" in text.lower() else text
+    """Why Ollama is away."""
+    refused = isinstance(error, ConnectionError | httpx.ConnectError)
+    return "connection refused" if refused else str(error) or type(error).__name__
 
 
 def resident(row: ollama.ProcessResponse.Model) -> m.Resident:
@@ -24,7 +69,7 @@ def blob(modelfile: str) -> str:
     return ""
 
 
-def shown(show: ollama.ShowResponse) -> m.Listed:
+def shown(show: Show) -> m.Listed:
     """What /api/show tells: f16 KV bytes of one token as Ollama predicts them (llm/llama_server.go), trained context,
     the Modelfile's num_ctx."""
     info = dict(show.modelinfo or {})
@@ -46,12 +91,11 @@ def shown(show: ollama.ShowResponse) -> m.Listed:
             num_ctx = int(words[1])
     capabilities = set(show.capabilities or ())
     embedding = "embedding" in capabilities and "completion" not in capabilities
-    remote = bool(getattr(show, "remote_model", None))
-    return m.Listed("", 0, kv_token, number("context_length"), num_ctx, "", embedding, remote)
+    return m.Listed("", 0, kv_token, number("context_length"), num_ctx, "", embedding, bool(show.remote_model))
 
 
 def reason(error: Exception) -> str:
     """Why nothing came of asking, in Ollama's own words where it gave some."""
     if isinstance(error, ollama.ResponseError):
-        return error.error
+        return str(error.error or error)  # an empty body, or one of another shape, is no word of Ollama's
     return str(error) or "ollama did not answer in time"

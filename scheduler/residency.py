@@ -14,22 +14,17 @@ from typing import Any, TypeVar
 
 import httpx
 import ollama
+from pydantic import BaseModel
 
 from scheduler import reading
 from scheduler.core import messages as m
 from scheduler.core.state import CoreState
 from scheduler.names import normal_name
+from scheduler.reading import NONSENSE, Away, Unclear, readable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-class Unreadable(Exception):
-    """Ollama, or what answers in its place, said something that it never says."""
-
-
-Unclear = (TimeoutError, ollama.ResponseError, Unreadable)  # it was spoken to, and nothing is known by it
-Away = (ConnectionError, httpx.RequestError)  # Ollama cannot be spoken to
+B = TypeVar("B", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +38,7 @@ class Patience:
     unload: float = 600.0  # until an unload is seen; others may still be using the model
     unload_again: float = 10.0  # the unload is repeated this often: a stranger's request can undo it
     unanswered: int = 3  # readings of /api/ps without an answer after which Ollama is called away
+    relist: float = 0.2  # between two readings of /api/tags that unknown names ask for
     back: float = 1.0  # between two knocks at an Ollama that is away
 
 
@@ -59,6 +55,7 @@ class Residency:
         patience: Patience | None = None,
     ) -> None:
         self._client = ollama.AsyncClient(host=url, timeout=None, trust_env=False)
+        self._http = httpx.AsyncClient(base_url=url, timeout=None, trust_env=False, follow_redirects=True)
         self._url = url
         self._tasks = tasks
         self._post = post
@@ -106,9 +103,12 @@ class Residency:
         await asyncio.shield(self._listing)
 
     async def relisted(self) -> None:
-        """Read what is installed, unless that was done within the last second."""
-        if self.listed_at is None or self._now() - self.listed_at > 1.0:
-            await self.listing()
+        """Read what is installed once more, so that what came a moment ago is known; gives up after a second."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                if self.listed_at is not None:
+                    await asyncio.sleep(max(0.0, self.listed_at + self.patience.relist - self._now()))
+                await self.listing()
 
     def start(self) -> None:
         """Knock at Ollama until it answers."""
@@ -120,6 +120,7 @@ class Residency:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
         await self._client.close()  # type: ignore[no-untyped-call]
+        await self._http.aclose()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._tasks.create_task(work)
@@ -163,7 +164,7 @@ class Residency:
 
     async def _list(self) -> None:
         try:
-            tags = await self._limited(self._client.list())
+            tags = await self._limited(self._told(reading.Tags, "GET", "/api/tags"))
             rows = [await self._known(row) for row in tags.models]
         except Unclear as error:
             log.warning("ollama did not list its models: %s", error or f"{self.patience.reading:.0f} s passed")
@@ -173,24 +174,33 @@ class Residency:
             self.listed_at = self._now()
             self._post(m.ModelsListed(self._now(), tuple(rows)))
 
-    async def _known(self, row: ollama.ListResponse.Model) -> m.Listed:
+    async def _told(self, kind: type[B], method: str, path: str, asked: dict[str, str] | None = None) -> B:
+        """An answer with what the official client leaves out of it: which models are remote."""
+        answer = await self._http.request(method, path, json=asked)
+        if not answer.is_success:
+            raise ollama.ResponseError(answer.text, answer.status_code)
+        return kind.model_validate_json(answer.content)
+
+    async def _known(self, row: reading.Row) -> m.Listed:
         """A row of /api/tags with what /api/show adds; shown once per digest, since that never changes."""
         name, size, digest = normal_name(row.model or ""), int(row.size or 0), row.digest or ""
+        remote = bool(row.remote_model)
         known = self._shown.get(digest)
         if known is None:
             try:
-                show = await self._limited(self._client.show(row.model or ""))
-            except ollama.ResponseError as error:  # asked again with the next list
-                log.warning("ollama cannot show %s: %s", name, error)
-                return next(
-                    (row for row in self._state().listed or () if row.name == name), m.Listed(name, size, digest=digest)
-                )
-            known = self._shown[digest] = reading.shown(show), reading.blob(show.modelfile or "")
+                known = await self._limited(self._show(row.model or ""))
+            except Unclear as error:  # this one hides neither the others nor itself; asked again with the next list
+                log.warning("ollama cannot show %s: %s", name, reading.reason(error))
+                plain = m.Listed(name, size, digest=digest, remote=remote)
+                return next((row for row in self._state().listed or () if row.name == name), plain)
+            self._shown[digest] = known
         shown, self.blobs[name] = known
-        remote = bool(getattr(row, "remote_model", None))
-        return m.Listed(
-            name, size, shown.kv_token, shown.trained, shown.num_ctx, digest, shown.embedding, remote or shown.remote
-        )
+        remote = remote or shown.remote
+        return m.Listed(name, size, shown.kv_token, shown.trained, shown.num_ctx, digest, shown.embedding, remote)
+
+    async def _show(self, model: str) -> tuple[m.Listed, str]:
+        show = await self._told(reading.Show, "POST", "/api/show", {"model": model})
+        return reading.shown(show), reading.blob(show.modelfile or "")
 
     async def _load(self, model: str) -> None:
         began = self._now()
@@ -224,9 +234,9 @@ class Residency:
         """Load with the context Ollama chooses unaided, kept for ever: only we say when it leaves."""
         known = self._state().models.get(model)
         if known is not None and known.embedding:
-            await _readable(self._client.embed(model=model, input=[], keep_alive=-1))
+            await readable(self._client.embed(model=model, input=[], keep_alive=-1))
         else:
-            await _readable(self._client.generate(model=model, keep_alive=-1))
+            await readable(self._client.generate(model=model, keep_alive=-1))
 
     async def _seen(self, model: str) -> m.Resident | None:
         """The model's row once /api/ps shows it; None if that takes too long."""
@@ -289,7 +299,7 @@ class Residency:
                     stand_in = answer.headers.get("X-Scheduler-Stand-In") == "1"
                     if stand_in:
                         self.staged = int((await client.get("/standin/stage")).json()["device"])
-                except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+                except (httpx.HTTPError, *NONSENSE) as error:
                     self._post(m.OllamaDown(self._now(), reading.why(error)))
                     await asyncio.sleep(self.patience.back)
                     continue
@@ -301,17 +311,9 @@ class Residency:
         await self.before_up()
         self._post(m.OllamaUp(self._now(), version, stand_in))
 
-    async def _limited(self, reading: Awaitable[T]) -> T:
+    async def _limited(self, answer: Awaitable[T]) -> T:
         async with asyncio.timeout(self.patience.reading):
-            return await _readable(reading)
-
-
-async def _readable(answer: Awaitable[T]) -> T:
-    """What the client makes of an answer. Raises Unreadable where it is none of Ollama's."""
-    try:
-        return await answer
-    except (ValueError, TypeError, KeyError, AttributeError) as error:  # JSON and pydantic's errors are ValueErrors
-        raise Unreadable(f"its answer is not Ollama's: {error!r:.200}") from error
+            return await readable(answer)
 
 
 async def _nothing() -> None:
