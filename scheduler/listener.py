@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from scheduler import answers, dialects
 from scheduler.bodies import BodyStore, NoRoom
@@ -40,6 +41,20 @@ HEAD_LIMIT = 1 << 16  # bytes of one header line that are read
 SHUTTING_DOWN = "the scheduler is shutting down"
 NOWHERE = Body(b"", b"")  # in an exchange's demand: its body is with the store
 STAND_IN = (b"X-Scheduler-Stand-In", b"1")
+
+
+class _NotHTTP(logging.Filter):
+    """What is no HTTP is the fault of who sent it: a line of the log, never a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError):
+            return True
+        log.info("not HTTP: %s", " ".join(error.message.split())[:200])
+        return False
+
+
+NOT_HTTP = _NotHTTP()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +122,7 @@ class Listener:
             max_line_size=HEAD_LIMIT,
             max_field_size=HEAD_LIMIT,
         )
+        logging.getLogger("aiohttp.server").addFilter(NOT_HTTP)
         self._runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await self._runner.setup()
         self._site = web.TCPSite(self._runner, self._wire.host, self._wire.port, backlog=1024)

@@ -1,5 +1,7 @@
 """What an adversary found against a real Ollama: each case broke once."""
 
+import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,6 @@ from scheduler.core import messages as m
 from tests.live import FAST, Live
 from tests.realollama.stage import RealOllama, StagedModel
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 STAGED = (StagedModel(FAST, 5_000_000_000, load_seconds=0.3, num_ctx=8_192),)
 SETTINGS: dict[str, Any] = {
     "ollama_settings": {"device": "38338MiB"},
@@ -20,6 +21,8 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+@pytest.mark.real
+@pytest.mark.timeout(120)
 async def test_a_long_prompt_that_is_cut_into_tokens_is_no_wedge(
     real_ollama: Any, watchers: None, tmp_path: Path
 ) -> None:
@@ -33,3 +36,27 @@ async def test_a_long_prompt_that_is_cut_into_tokens_is_no_wedge(
         assert max(fact.silent for fact in looks) > 6.0, "the prompt was too short for this machine to prove anything"
         assert live.state.healed == 0
     assert len(ollama.loads()) == 1
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"POST /api/chat HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nab",
+        b"POST /api/chat HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        b"POST /api/chat HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+    ids=["two lengths", "length", "chunk"],
+)
+async def test_what_is_no_http_is_refused_without_a_traceback(
+    sent: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Anybody on the machine can send garbage: it gets its 400, and the log stays readable."""
+    with caplog.at_level(logging.INFO):
+        async with Live.start("http://127.0.0.1:9", tmp_path / "state", **SETTINGS) as live:
+            reader, writer = await asyncio.open_connection("127.0.0.1", live.daemon.port)
+            writer.write(sent)
+            answer = await reader.readline()
+            writer.close()
+            assert answer.split()[1] == b"400"
+    assert not [record for record in caplog.records if record.exc_info]
+    assert "not HTTP: " in caplog.text
