@@ -54,8 +54,11 @@ class Residency:
         state: Callable[[], CoreState],
         patience: Patience | None = None,
     ) -> None:
-        self._client = ollama.AsyncClient(host=url, timeout=None, trust_env=False)
-        self._http = httpx.AsyncClient(base_url=url, timeout=None, trust_env=False, follow_redirects=True)
+        self._tls = httpx.create_ssl_context()  # made once: reading the certificates holds the loop up for 50 ms
+        self._client = ollama.AsyncClient(host=url, timeout=None, trust_env=False, verify=self._tls)
+        self._http = httpx.AsyncClient(
+            base_url=url, timeout=None, trust_env=False, follow_redirects=True, verify=self._tls
+        )
         self._url = url
         self._tasks = tasks
         self._post = post
@@ -290,7 +293,9 @@ class Residency:
             self._knocking = self._begin(self._until_it_answers())
 
     async def _until_it_answers(self) -> None:
-        async with httpx.AsyncClient(base_url=self._url, trust_env=False, timeout=self.patience.reading) as client:
+        async with httpx.AsyncClient(
+            base_url=self._url, trust_env=False, timeout=self.patience.reading, verify=self._tls
+        ) as client:
             while True:
                 try:
                     answer = await client.get("/api/version")

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
 import pytest
 from aiohttp import web
 from hypothesis import given, settings
@@ -35,6 +36,15 @@ SHOWN: dict[str, Any] = {
     },
     "capabilities": ["completion"],
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def certificates() -> Iterator[None]:
+    """The certificates, which nothing here uses, are read once for all tests: that takes longer than a test."""
+    read = httpx.create_ssl_context()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx, "create_ssl_context", lambda: read)
+        yield
 
 
 class Ollama:
