@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import fcntl
 import ipaddress
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,9 @@ class Daemon:
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                await self._live(tasks, acquainted)
+            with _locked(self.folder):
+                async with asyncio.TaskGroup() as tasks:
+                    await self._live(tasks, acquainted)
         except* (OSError, IllegalMove) as group:
             raise _first(group) from group
 
@@ -264,6 +266,17 @@ class Daemon:
             saved.save(self.folder / LEARNED, dispatcher.state)
         except OSError as error:
             log.warning("what was learned could not be saved: %s", error)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep the state folder for one daemon. Raises OSError where another one has it."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OSError(f"another daemon keeps its state in {folder}; give one of them --state DIR") from error
+        yield
 
 
 async def _quietly(work: Awaitable[None]) -> None:

@@ -1,11 +1,14 @@
 """Timed chores on APScheduler: each looks at something and posts a fact, or has a part put its own house in order."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
+
+log = logging.getLogger(__name__)
 
 Chore = Callable[[], Awaitable[None] | None]
 
@@ -14,13 +17,24 @@ class Housekeeping:
     """Chores by name, each every so many seconds, never twice at once."""
 
     def __init__(self) -> None:
-        logging.getLogger("apscheduler").setLevel(logging.WARNING)
+        logging.getLogger("apscheduler").setLevel(logging.ERROR)  # a chore late on a busy machine is no news
         self._scheduler = AsyncIOScheduler(timezone=UTC)
 
     def every(self, seconds: float, name: str, chore: Chore) -> None:
         """Do `chore` every `seconds` seconds from now on; a late one is done once, not once per missed time."""
+
+        async def once() -> None:
+            try:
+                done = chore()
+                if done is not None:
+                    await done
+            except asyncio.CancelledError:
+                return  # the daemon ends: nothing to tell
+            except Exception:
+                log.exception("chore %s", name)
+
         trigger = IntervalTrigger(seconds=max(seconds, 0.001), timezone=UTC)
-        self._scheduler.add_job(chore, trigger, id=name, coalesce=True, max_instances=1, misfire_grace_time=None)
+        self._scheduler.add_job(once, trigger, id=name, coalesce=True, max_instances=1, misfire_grace_time=None)
 
     def start(self) -> None:
         """Begin."""

@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 
 from policies import fit
-from scheduler.core import sizes
+from scheduler.core import residency, sizes
 from scheduler.core.deadlines import load_limit
 from scheduler.core.state import CoreState, ModelState, TransitionState
 from scheduler.core.view import Sets, WorldView
@@ -76,7 +76,8 @@ def trouble(state: CoreState, model: ModelState, now: float) -> str:
         return f"loading for {now - model.since:.0f} s, over its limit of {load_limit(state, model):.0f} s"
     if model.kept_failures:
         return f"{model.kept_failures} unloads of it failed: {model.last_error}"
-    if model.failures:
+    told = model.failures >= residency.TRIES or model.not_before > now or model.name in state.demanded
+    if model.failures and told:  # a single failure that nobody waits for any more is history
         return f"its load failed {model.failures} times: {model.last_error}"
     return ""
 

@@ -100,9 +100,11 @@ def _models(state: CoreState, now: float, iso: Clock) -> Iterator[Need]:
     for model in state.models.values():
         what = f"{short(model.name)}: {trouble(state, model, now)}"
         if model.kept_failures >= FAILURES:  # a model deleted while resident leaves only with Ollama itself
+            mend = f"ollama stop {model.name}"
             if not model.installed:
                 what = f"{what}; it was deleted, and only a restart of Ollama frees its memory"
-            yield Need(what=what, since=iso(model.since), type_this=f"ollama stop {model.name}")
+                mend = "pkill -x ollama; ollama serve"
+            yield Need(what=what, since=iso(model.since), type_this=mend)
         elif model.abandoned_load or model.failures >= FAILURES:
             yield Need(what=what, since=iso(model.since), type_this=f"ollama-scheduler why {model.name}")
 
