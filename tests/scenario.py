@@ -210,7 +210,7 @@ def _patience(config: Config, cls: str, time: str) -> Config:
 
 def _arrive(story: Story, words: list[str], text: str) -> None:
     kinds: tuple[m.Kind, ...] = ("probe", "preload", "unload")
-    kind = next((kind for kind in kinds if kind in words), "request")
+    kind: m.Kind = next((kind for kind in kinds if kind in words), "request")
     cls = next((cls for cls in ("agent", "helper", "batch") if cls in words), "interactive")
     body = parse_size(_option(words, "body", "1kB"))
     story.post(
@@ -220,7 +220,7 @@ def _arrive(story: Story, words: list[str], text: str) -> None:
 
 def _ended(story: Story, words: list[str], text: str) -> None:
     outcomes: tuple[m.Outcome, ...] = ("failed", "abandoned", "stalled", "canned")
-    outcome = next((outcome for outcome in outcomes if outcome in words), "answered")
+    outcome: m.Outcome = next((outcome for outcome in outcomes if outcome in words), "answered")
     request = story.machine.state.requests.get(words[0])
     service = story.at - (request.started or story.at) if request else 0.0
     first = parse_duration(_option(words, "first", "0s")) or None

@@ -21,7 +21,7 @@ from scheduler.core.machine import Machine
 from scheduler.core.state import CoreState, ModelState
 from scheduler.core.view import WorldView
 from tests.promises import proved, watchers
-from tests.world_model import Broken
+from tests.world_parts import Broken
 from tests.world_script import some_script
 
 RUNS = 400  # seeds tried at most

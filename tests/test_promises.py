@@ -9,7 +9,7 @@ import os
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from scheduler.core import messages as m
@@ -56,7 +56,9 @@ def campaign(policy: str) -> Campaign:
     """Play them, once."""
     came = Campaign()
 
-    @settings(max_examples=RUNS[policy], derandomize=not LONG, database=None, print_blob=False)
+    phases = (Phase.generate, Phase.shrink)  # to explain a failure would trace every line of thousands of runs
+
+    @settings(max_examples=RUNS[policy], derandomize=not LONG, database=None, print_blob=False, phases=phases)
     @given(script=st.binary(min_size=64, max_size=240), seed=st.integers(0, 2**32 - 1))
     def run(script: bytes, seed: int) -> None:
         watching = watchers(policy)
@@ -164,7 +166,7 @@ def test_the_runs_are_lively(policy: str) -> None:
     assert came.fewest >= LEAST_FACTS
     missing = {kind.__name__ for kind in (*m.Fact.__args__, *m.Order.__args__)} - set(came.seen)
     assert not missing
-    happened = ("adopted", "vanished", "stalled", "reloaded")
-    happened += ("transition begun", "transition called off", "transition given up")
-    rare = [what for what in (*happened, "wedges healed") if came.seen[what] < RUNS[policy] / 50]
+    happened = ("adopted", "vanished", "stalled", "reloaded", "wedges healed")
+    changed = ("transition begun", "transition called off", "transition given up")
+    rare = [what for what in (*happened, *changed) if came.seen[what] < RUNS[policy] / 50]
     assert not rare

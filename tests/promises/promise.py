@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from scheduler.core import messages as m
 from scheduler.core.state import CoreState
 from scheduler.core.view import Sets
-from tests.world_model import Broken, Client, World
+from tests.world_model import World
+from tests.world_parts import Broken, Client
 
 RANK = {"interactive": 0, "agent": 1, "helper": 2, "batch": 3}
 
