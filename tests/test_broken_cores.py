@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from policies import default, fit
+from policies import default, fifo, fit
 from policies.verdict import Change
 from policies.world import Plan
 from scheduler.core import lifecycle, requests, residency, stall, transition, turns
@@ -212,6 +212,12 @@ def turns_are_endless(patch: pytest.MonkeyPatch) -> None:
 def last_come_first_served(patch: pytest.MonkeyPatch) -> None:
     """Classes and arrival do not count."""
     patch.setattr(turns, "first", lambda model, at, patience: max(model.requests(), key=lambda r: r.seq, default=None))
+
+
+@broken("P4 (order)", policy="fifo")
+def the_newest_goes_first(patch: pytest.MonkeyPatch) -> None:
+    """The baseline serves whoever came last."""
+    patch.setattr(fifo, "_oldest", lambda model: max(model.heads(), key=lambda head: head.seq, default=None))
 
 
 @broken("P4 (order)")
