@@ -41,13 +41,21 @@ def metal_working_set() -> int:
     """Metal's recommended working set on this Mac; 0 where there is no Metal."""
     if platform.system() != "Darwin":
         return 0
-    told = subprocess.run(
-        [SYSCTL, "-n", "iogpu.wired_limit_mb"], capture_output=True, text=True, check=False, timeout=5
-    ).stdout.strip()
+    told = _sysctl("iogpu.wired_limit_mb")
     if told.isdecimal() and int(told) > 0:
         return int(told) << 20
     release = platform.mac_ver()[0].partition(".")[0]
     return recommended(psutil.virtual_memory().total, int(release) if release.isdecimal() else 0)
+
+
+def _sysctl(name: str) -> str:
+    """A kernel value; "" where it cannot be read (macOS 13 does not know this one)."""
+    try:
+        return subprocess.run(
+            [SYSCTL, "-n", name], capture_output=True, text=True, check=False, timeout=5
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def recommended(total: int, macos: int) -> int:
@@ -85,11 +93,13 @@ def runners(folder: str) -> Iterator[tuple[psutil.Process, str]]:
         file = _option(command, "--model")
         if not file or not _option(command, "--port") or "sha256-" not in file:
             continue
-        if process.info["status"] != psutil.STATUS_ZOMBIE and file.startswith(folder):
+        if process.info["status"] != psutil.STATUS_ZOMBIE and (not folder or Path(file).is_relative_to(folder)):
             yield process, file
 
 
 def _orphan(process: psutil.Process, file: str) -> Orphan | None:
+    if process.info["ppid"] is None:
+        return None  # its parent may not be asked for: it cannot be judged
     try:
         parent = psutil.Process(process.info["ppid"])
         if "ollama" in parent.name().lower():
