@@ -72,7 +72,7 @@ class Engines:
         try:
             answer = await self._client.get(f"http://127.0.0.1:{port}/slots")
             slots = answer.json() if answer.status_code == 200 else None
-        except (httpx.HTTPError, ValueError):
+        except (httpx.HTTPError, ValueError, RecursionError):
             return None
         return [s for s in slots if isinstance(s, dict)] if isinstance(slots, list) else None
 

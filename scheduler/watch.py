@@ -75,9 +75,7 @@ class Watch:
             device = await asyncio.to_thread(memory.metal_working_set)
         folders = {str(Path(file).parent) for file in self._blobs.values() if file}
         found: list[memory.Orphan] = []
-        for folder in sorted(
-            folders
-        ):  # none is known before the first list: a stranger's runners are not ours to count
+        for folder in sorted(folders):  # none before the first list: a stranger's runners are not ours to count
             found += await asyncio.to_thread(memory.orphans, folder)
         self.orphans = tuple(found)
         if found and self._budget.reap_orphans:
@@ -95,6 +93,8 @@ class Watch:
     async def runners(self) -> None:
         """Ask every runner that owes us an answer and is silent whether it works."""
         state = self._state()
+        for name in self.engines.keys() - state.present.keys():
+            del self.engines[name]
         for name in list(state.present):
             model = state.models.get(name)
             silent, body, ids = self._forwarder.outstanding(name)
@@ -103,12 +103,12 @@ class Watch:
                 continue
             engine = await self._engines.look(self._blobs.get(name, ""))
             silent, body, ids = self._forwarder.outstanding(name)
-            if not ids:
-                continue
-            if engine is None:
+            if not ids or engine is None:
                 self.engines.pop(name, None)
             else:
                 self.engines[name] = engine
+            if not ids:
+                continue
             self._post(m.EngineSeen(self._now(), name, None if engine is None else engine.busy, silent, body))
 
     def clocks(self) -> None:
