@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import UTC
+from datetime import UTC, datetime
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
@@ -11,6 +11,17 @@ from apscheduler.triggers.interval import IntervalTrigger
 log = logging.getLogger(__name__)
 
 Chore = Callable[[], Awaitable[None] | None]
+
+
+class _Steady(IntervalTrigger):  # type: ignore[misc]  # apscheduler has no types
+    """An interval that passes over what was missed: after a night's sleep its parent lists each missed second, and
+    holds the loop up for as long as that takes."""
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
+        """The time after `previous`, or after `now` where that is past."""
+        late = previous is not None and now - previous > self.interval
+        due: datetime | None = super().get_next_fire_time(now if late else previous, now)
+        return due
 
 
 class Housekeeping:
@@ -33,7 +44,7 @@ class Housekeeping:
             except Exception:
                 log.exception("chore %s", name)
 
-        trigger = IntervalTrigger(seconds=max(seconds, 0.001), timezone=UTC)
+        trigger = _Steady(seconds=max(seconds, 0.001), timezone=UTC)
         self._scheduler.add_job(once, trigger, id=name, coalesce=True, max_instances=1, misfire_grace_time=None)
 
     def start(self) -> None:

@@ -1,6 +1,7 @@
 """What Ollama's answers say, in the core's words: a row of /api/ps, the details of /api/show, why it is away."""
 
 from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
@@ -11,6 +12,21 @@ from scheduler.core import messages as m
 from scheduler.names import normal_name
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long each reading may take and how often it is repeated, in seconds."""
+
+    reading: float = 10.0  # one /api/ps, /api/tags, /api/show or /api/version
+    poll: float = 0.05  # first pause between two looks at /api/ps; doubled up to `poll_longest`
+    poll_longest: float = 1.0
+    seen: float = 30.0  # until a load that Ollama called done is seen in /api/ps
+    unload: float = 600.0  # until an unload is seen; others may still be using the model
+    unload_again: float = 10.0  # the unload is repeated this often: a stranger's request can undo it
+    unanswered: int = 3  # readings of /api/ps without an answer after which Ollama is called away
+    relist: float = 0.2  # between two readings of /api/tags that unknown names ask for
+    back: float = 1.0  # between two knocks at an Ollama that is away
 
 
 class Unreadable(Exception):

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
@@ -20,26 +19,11 @@ from scheduler import reading
 from scheduler.core import messages as m
 from scheduler.core.state import CoreState
 from scheduler.names import normal_name
-from scheduler.reading import NONSENSE, Away, Unclear, readable
+from scheduler.reading import NONSENSE, Away, Patience, Unclear, readable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 B = TypeVar("B", bound=BaseModel)
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long each reading may take and how often it is repeated, in seconds."""
-
-    reading: float = 10.0  # one /api/ps, /api/tags, /api/show or /api/version
-    poll: float = 0.05  # first pause between two looks at /api/ps; doubled up to `poll_longest`
-    poll_longest: float = 1.0
-    seen: float = 30.0  # until a load that Ollama called done is seen in /api/ps
-    unload: float = 600.0  # until an unload is seen; others may still be using the model
-    unload_again: float = 10.0  # the unload is repeated this often: a stranger's request can undo it
-    unanswered: int = 3  # readings of /api/ps without an answer after which Ollama is called away
-    relist: float = 0.2  # between two readings of /api/tags that unknown names ask for
-    back: float = 1.0  # between two knocks at an Ollama that is away
 
 
 class Residency:
@@ -54,7 +38,8 @@ class Residency:
         state: Callable[[], CoreState],
         patience: Patience | None = None,
     ) -> None:
-        self._tls = httpx.create_ssl_context()  # made once: reading the certificates holds the loop up for 50 ms
+        # Made once, and only where it is needed: reading the certificates holds the loop up for 50 ms.
+        self._tls = httpx.create_ssl_context() if url.startswith("https:") else False
         self._client = ollama.AsyncClient(host=url, timeout=None, trust_env=False, verify=self._tls)
         self._http = httpx.AsyncClient(
             base_url=url, timeout=None, trust_env=False, follow_redirects=True, verify=self._tls
