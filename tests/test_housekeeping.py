@@ -66,13 +66,14 @@ async def test_chores_are_done_again_and_again(chores: Housekeeping) -> None:
 
 
 async def test_a_late_chore_is_done_once(chores: Housekeeping) -> None:
-    """The machine slept for an hour: what was due a thousand times meanwhile is done once, late or not."""
+    """The machine slept for a year: what was due many times meanwhile is done once, late or not, and nobody counts
+    how often it was missed."""
     chore = Counted()
     with freeze_time("2026-01-01 12:00:00", real_asyncio=True) as wall:  # the loop's own clock goes on
         chores.every(OFTEN, "a chore", chore.chore)
         chores.start()
         for number in (1, 2, 3, 4):
-            wall.tick(3600 if number % 2 else OFTEN)
+            wall.tick(365 * 86400 if number % 2 else OFTEN)
             await chore.times(number)
         assert chore.done == 4
 
