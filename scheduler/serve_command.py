@@ -78,7 +78,8 @@ async def _serve(
     try:
         await daemon.run(lambda: _introduce(daemon, say))
     except OSError as error:
-        typer.echo(f"cannot serve on {settings.listen}: {error.strerror or error}", err=True)
+        cannot = f"keep anything in {folder}" if error.filename else f"serve on {settings.listen}"
+        typer.echo(f"cannot {cannot}: {error.strerror or error}", err=True)
         return BAD
     except IllegalMove as error:
         typer.echo(f"a bug ended the daemon: {error}; `ollama-scheduler journal verify` replays it", err=True)
