@@ -52,6 +52,7 @@ class Residency:
         self.patience = patience or Patience()
         self._under_way: set[asyncio.Task[None]] = set()
         self._loads: dict[str, asyncio.Task[None]] = {}
+        self._abandoned: dict[str, str] = {}  # by model: why its load was given up
         self._look_again = False
         self._looking: asyncio.Task[None] | None = None
         self._knocking: asyncio.Task[None] | None = None
@@ -71,7 +72,8 @@ class Residency:
             case m.AbandonLoad():
                 task = self._loads.get(order.model)
                 if task is not None:
-                    task.cancel(order.because)
+                    self._abandoned[order.model] = order.because
+                    task.cancel()
             case m.Unload():
                 self._begin(self._unload(order.model))
             case m.Look():
@@ -104,6 +106,7 @@ class Residency:
 
     async def close(self) -> None:
         """End every reading and every load under way, and close the connections; models stay as they are."""
+        self._abandoned.clear()
         for task in self._under_way:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
@@ -192,7 +195,6 @@ class Residency:
 
     async def _load(self, model: str) -> None:
         began = self._now()
-        error = "the load was abandoned"
         try:
             await self._ask_to_load(model)
             row = await self._seen(model)
@@ -201,10 +203,10 @@ class Residency:
                 self._post(m.Loaded(self._now(), model, row.size, row.context, took))
                 return
             error = "ollama called the load done, but /api/ps does not list the model"
-        except asyncio.CancelledError as cancelled:
-            if not cancelled.args:  # the daemon is ending: nobody is left to tell
+        except asyncio.CancelledError:
+            if model not in self._abandoned:  # the daemon is ending: nobody is left to tell
                 raise
-            error = str(cancelled.args[0])
+            error = self._abandoned[model]
             task = asyncio.current_task()
             if task is not None:
                 task.uncancel()
@@ -215,6 +217,7 @@ class Residency:
             self._away(away)
         finally:
             self._loads.pop(model, None)
+            self._abandoned.pop(model, None)
         self._post(m.LoadFailed(self._now(), model, error, self._now() - began))
         self.look()
 

@@ -274,6 +274,21 @@ async def test_an_abandoned_load_hangs_up_and_failed() -> None:
         assert w.count(m.LoadFailed) == 1
 
 
+async def test_a_load_abandoned_as_a_reading_times_out_failed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both end the same reading in the same turn of the loop: the load is still answered, with the core's reason."""
+    async with world(Patience(reading=0.02)) as w:
+        loop = asyncio.get_running_loop()
+
+        async def unlucky() -> None:
+            loop.call_later(0.025, w.residency.take, m.AbandonLoad("a:latest", "it took too long"))
+            loop.call_soon(time.sleep, 0.04)  # the loop is late: both are due at once
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(w.residency, "_resident", lambda: w.residency._limited(unlucky()))
+        w.residency.take(m.Load("a:latest", "asked for"))
+        assert (await w.fact(m.LoadFailed)).error == "it took too long"
+
+
 async def test_to_abandon_what_is_not_loading_does_nothing() -> None:
     """The load ended a moment before: nothing to close, nothing to tell."""
     async with world() as w:
