@@ -18,7 +18,7 @@ test: $(DEV)     ## everything, from nothing; the real-Ollama tests run where `g
 	$(BIN)/python -m pytest $(ARGS)
 
 long: $(DEV)     ## what is too slow for every run
-	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m "long or promises" --timeout 3600 $(ARGS)
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m "long or promises" --timeout 3600 -o faulthandler_timeout=3600 $(ARGS)
 
 bench: $(DEV)    ## what forwarding and deciding cost, against direct, in one run
 	$(BIN)/python -m scheduler.bench $(ARGS)
