@@ -33,7 +33,7 @@ _SCHEMES = (
     "ms-browser-extension://",
 )
 _LOCAL_NAMES = (".localhost", ".local", ".internal")
-_PRIVATE = (
+PRIVATE = (
     IPv4Network("10.0.0.0/8"),
     IPv4Network("172.16.0.0/12"),
     IPv4Network("192.168.0.0/16"),
@@ -135,7 +135,7 @@ class Border:
             return True
         mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
         plain = mapped or address
-        return plain.is_loopback or any(plain.version == net.version and plain in net for net in _PRIVATE)
+        return plain.is_loopback or any(plain.version == net.version and plain in net for net in PRIVATE)
 
     def _local(self, name: str) -> bool:
         return name in ("", "localhost", self._hostname) or name.endswith(_LOCAL_NAMES)

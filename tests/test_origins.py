@@ -2,7 +2,7 @@
 
 import pytest
 
-from scheduler.origins import Border, Verdict
+from scheduler.origins import PRIVATE, Border, Verdict
 
 HOST = "127.0.0.1:11434"
 BORDER = Border(loopback=True, hostname="Studio", addresses=["203.0.113.7", "fe80::1%en0", "not an address"])
@@ -35,10 +35,8 @@ ALLOWED_HEADERS = (
         ("[::1]:11434", True),
         ("[::ffff:127.0.0.1]:1", True),
         ("[::ffff:10.0.0.1]:1", True),
-        ("10.1.2.3", True),
-        ("172.16.0.1", True),
-        ("172.31.255.255:9", True),
-        ("192.168.3.4:11434", True),
+        *((str(network[0]), True) for network in PRIVATE[:3]),
+        *((f"{network[-1]}:11434", True) for network in PRIVATE[:3]),
         ("[fd00::5]:1", True),
         ("203.0.113.7", True),  # one of this machine's own
         ("[fe80::1]:1", True),
