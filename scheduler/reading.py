@@ -12,6 +12,7 @@ from scheduler.core import messages as m
 from scheduler.names import normal_name
 
 T = TypeVar("T")
+B = TypeVar("B", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,23 @@ class Show(ollama.ShowResponse):
 
     modelinfo: Mapping[str, Any] | None = Field(None, alias="model_info")
     remote_model: str | None = None
+
+
+async def tags(http: httpx.AsyncClient) -> Tags:
+    """/api/tags with what the official client leaves out of it."""
+    return _told(Tags, await http.get("/api/tags"))
+
+
+async def show(http: httpx.AsyncClient, model: str) -> tuple[m.Listed, str]:
+    """What /api/show tells of a model, and the file that its runner is started with."""
+    told = _told(Show, await http.post("/api/show", json={"model": model}))
+    return shown(told), blob(told.modelfile or "")
+
+
+def _told(kind: type[B], answer: httpx.Response) -> B:
+    if not answer.is_success:
+        raise ollama.ResponseError(answer.text, answer.status_code)
+    return kind.model_validate_json(answer.content)
 
 
 async def readable(answer: Awaitable[T]) -> T:

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import httpx
 import ollama
-from pydantic import BaseModel
 
 from scheduler import reading
 from scheduler.core import messages as m
@@ -23,7 +22,6 @@ from scheduler.reading import NONSENSE, Away, Patience, Unclear, readable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-B = TypeVar("B", bound=BaseModel)
 
 
 class Residency:
@@ -155,7 +153,7 @@ class Residency:
 
     async def _list(self) -> None:
         try:
-            tags = await self._limited(self._told(reading.Tags, "GET", "/api/tags"))
+            tags = await self._limited(reading.tags(self._http))
             rows = [await self._known(row) for row in tags.models]
         except Unclear as error:
             log.warning("ollama did not list its models: %s", error or f"{self.patience.reading:.0f} s passed")
@@ -165,13 +163,6 @@ class Residency:
             self.listed_at = self._now()
             self._post(m.ModelsListed(self._now(), tuple(rows)))
 
-    async def _told(self, kind: type[B], method: str, path: str, asked: dict[str, str] | None = None) -> B:
-        """An answer with what the official client leaves out of it: which models are remote."""
-        answer = await self._http.request(method, path, json=asked)
-        if not answer.is_success:
-            raise ollama.ResponseError(answer.text, answer.status_code)
-        return kind.model_validate_json(answer.content)
-
     async def _known(self, row: reading.Row) -> m.Listed:
         """A row of /api/tags with what /api/show adds; shown once per digest, since that never changes."""
         name, size, digest = normal_name(row.model or ""), int(row.size or 0), row.digest or ""
@@ -179,7 +170,7 @@ class Residency:
         known = self._shown.get(digest)
         if known is None:
             try:
-                known = await self._limited(self._show(row.model or ""))
+                known = await self._limited(reading.show(self._http, row.model or ""))
             except Unclear as error:  # this one hides neither the others nor itself; asked again with the next list
                 log.warning("ollama cannot show %s: %s", name, reading.reason(error))
                 plain = m.Listed(name, size, digest=digest, remote=remote)
@@ -188,10 +179,6 @@ class Residency:
         shown, self.blobs[name] = known
         remote = remote or shown.remote
         return m.Listed(name, size, shown.kv_token, shown.trained, shown.num_ctx, digest, shown.embedding, remote)
-
-    async def _show(self, model: str) -> tuple[m.Listed, str]:
-        show = await self._told(reading.Show, "POST", "/api/show", {"model": model})
-        return reading.shown(show), reading.blob(show.modelfile or "")
 
     async def _load(self, model: str) -> None:
         began = self._now()
