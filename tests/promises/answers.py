@@ -102,6 +102,9 @@ class P5(Promise):
     def saw(self, world: World, fact: m.Fact, orders: Sequence[m.Order]) -> None:
         state = world.machine.state
         transition = state.transition
+        for order in orders:
+            if isinstance(order, m.Forward) and world.clients[order.id].kind == "probe":
+                self._free(world, state, order)
         for load in of(m.Load, orders):
             if transition is not None and transition.cause != "home":
                 living = [c.id for name in transition.planned for c in alive(world, name)]
@@ -109,6 +112,12 @@ class P5(Promise):
         self._no_trace(world, fact, bool(of(m.Forward, orders) or of(m.Refuse, orders)))
         if healthy(state) and not state.stopping and transition is None:
             self._not_kept(world, state)
+
+    def _free(self, world: World, state: CoreState, order: m.Forward) -> None:
+        """A health check takes a slot only where nobody waits for it, nothing changes and all is known."""
+        waiting = [c.id for c in alive(world, order.model) if c.place == "waiting" and c.kind == "request"]
+        self.hold(not waiting, f"{order} ahead of {waiting}")
+        self.hold(healthy(state) and state.transition is None, f"{order} while something changes")
 
     def _no_trace(self, world: World, fact: m.Fact, served: bool) -> None:
         state = world.machine.state

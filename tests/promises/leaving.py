@@ -120,7 +120,7 @@ class Home(Promise):
         models = [state.models[name] for name in home]
         if not all(model.installed for model in models):
             return
-        away = [model for model in models if not model.usable]
+        away = [model for model in models if not model.usable and (state.home_due or model.state == "absent")]
         beside = [] if state.home_due else [state.models[name] for name in state.present]
         if models and admitted(world, beside, models if state.home_due else away):
             self.hold(not away, f"{home} is not there: {world.machine!r}")

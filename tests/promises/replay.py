@@ -1,4 +1,4 @@
-"""P7 and liveness: the same facts give the same orders, and time is asked for sparingly."""
+"""P7, liveness and memory of use: the same facts give the same orders, time is asked for sparingly."""
 
 import copy
 from collections.abc import Sequence
