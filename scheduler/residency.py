@@ -277,18 +277,20 @@ class Residency:
                     answer.raise_for_status()
                     version = str(answer.json()["version"])
                     stand_in = answer.headers.get("X-Scheduler-Stand-In") == "1"
-                    if stand_in:
-                        self.staged = int((await client.get("/standin/stage")).json()["device"])
+                    staged = int((await client.get("/standin/stage")).json()["device"]) if stand_in else None
                 except (httpx.HTTPError, *NONSENSE) as error:
                     self._post(m.OllamaDown(self._now(), reading.why(error)))
                     await asyncio.sleep(self.patience.back)
                     continue
-                listed = self.listed_at
+                self.staged, listed = staged, self.listed_at
                 await self.listing()
                 if self.listed_at != listed:
                     break
                 await asyncio.sleep(self.patience.back)
-        await self.before_up()
+        try:
+            await self.before_up()
+        except Exception:  # a chore does it again; Ollama is up all the same
+            log.exception("before ollama is said to be up")
         self._post(m.OllamaUp(self._now(), version, stand_in))
 
     async def _limited(self, answer: Awaitable[T]) -> T:

@@ -229,6 +229,22 @@ async def test_a_load_is_believed_only_when_ps_shows_it() -> None:
         ]
 
 
+async def test_two_names_of_one_digest_are_one_runner() -> None:
+    """Asked for by its second name, a model is shown by its first; it is there, and it leaves, by either."""
+    async with world() as w:
+        for name in ("a:latest", "b:latest"):
+            w.state.models[name] = ModelState(name, digest="d1")
+            w.ollama.install(name, "d1")
+        w.ollama.bring("a:latest")
+        w.ollama.say("/api/generate", raw(b'{"model": "b", "response": "", "done": true}'))  # it was there
+        w.residency.take(m.Load("b:latest", "asked for"))
+        assert (await w.fact(m.Loaded)).model == "b:latest"
+        w.ollama.say("/api/ps", None, None, raw(b'{"models": []}'))
+        w.residency.take(m.Unload("b:latest", "room is needed"))
+        assert (await w.fact(m.Unloaded)).model == "b:latest"
+        assert w.ollama.count("/api/ps") == 1 + 3
+
+
 async def test_a_load_that_ps_never_shows_failed() -> None:
     """Done, says Ollama, and keeps nothing: the load failed, and what is resident is read anew."""
     async with world() as w:
@@ -693,6 +709,31 @@ async def test_a_stand_in_is_told_by_its_mark_with_the_size_it_stages() -> None:
         w.residency.start()
         assert (await w.fact(m.OllamaUp)).stand_in is True
         assert w.residency.staged == 40200896512
+
+
+async def test_an_ollama_after_a_stand_in_plays_no_device() -> None:
+    """The stand-in ended and a real one took its port: its staged size is no one's any more."""
+    async with world() as w:
+        w.ollama.say("/api/version", raw(b'{"version": "0.1"}', X_Scheduler_Stand_In="1"))
+        w.ollama.say("/standin/stage", raw(b'{"device": 5}'))
+        w.residency.start()
+        await w.fact(m.OllamaUp)
+        w.residency.start()
+        assert (await w.fact(m.OllamaUp)).stand_in is False
+        assert w.residency.staged is None
+
+
+async def test_what_fails_before_up_is_told_and_does_not_keep_it_down(caplog: pytest.LogCaptureFixture) -> None:
+    """A look at the machine may fail; that Ollama answers is true all the same."""
+    async with world() as w:
+
+        async def fails() -> None:
+            raise OSError("no such process")
+
+        w.residency.before_up = fails
+        w.residency.start()
+        await w.fact(m.OllamaUp)
+        assert "no such process" in caplog.text
 
 
 @pytest.mark.parametrize("stage", [b"{}", b"[]", b"nothing", b'{"device": Infinity}', b'{"device": "big"}'])
