@@ -9,7 +9,7 @@ stage, then blocks with a blank line between. A name ending in `:` takes the res
     facts   arrive ID MODEL [CLASS] [probe|preload|unload] [body SIZE] | left ID | returned ID: ERROR
             ended ID [OUTCOME] [status N] [first TIME] [cut] [error TEXT...]
             loaded MODEL [size SIZE] [ctx N] | load-failed MODEL: ERROR | unloaded MODEL | unload-failed MODEL: ERROR
-            residents MODEL[/CTX]... [asked TIME ago] | listed MODEL... | up
+            residents MODEL[/CTX]... [asked TIME ago] | listed MODEL[/CTX]... | up
             engine MODEL busy|idle|mute silent TIME [body SIZE] | down: ERROR | memory SIZE [orphans SIZE]
             enter PHASE | reload CLASS TIME | gap TIME | stop | wait TIME (the core is woken as it asked)
     orders  as they are printed; `-` is none; an order given while time passed begins with the seconds since the start
@@ -246,6 +246,16 @@ def _memory(story: Story, words: list[str], text: str) -> None:
     story.post(m.MemorySeen(story.at, parse_size(words[0]), "the story", orphans, device=story.told.device))
 
 
+def _listed(story: Story, words: list[str], text: str) -> None:
+    """A model named with a context has been made anew with it."""
+    for word in words:
+        name, _, context = word.partition("/")
+        if context:
+            anew = replace(story.told.models[name], num_ctx=int(context), digest=f"digest of {word}")
+            story.told.models[name] = anew
+    story.post(m.ModelsListed(story.at, tuple(story.told.models[word.partition("/")[0]] for word in words)))
+
+
 def _reload(story: Story, words: list[str], text: str) -> None:
     story.config = _patience(story.config, words[0], words[1])
     story.post(m.Reloaded(story.at, story.config))
@@ -261,7 +271,7 @@ _FACTS: dict[str, Callable[[Story, list[str], str], None]] = {
     "unloaded": lambda s, w, t: s.post(m.Unloaded(s.at, w[0], s.took(w[0]))),
     "unload-failed": lambda s, w, t: s.post(m.UnloadFailed(s.at, w[0], t)),
     "residents": lambda s, w, t: s.residents(w),
-    "listed": lambda s, w, t: s.post(m.ModelsListed(s.at, tuple(s.told.models[name] for name in w))),
+    "listed": _listed,
     "engine": _engine,
     "up": lambda s, w, t: s.post(m.OllamaUp(s.at, "0.32.1")),
     "down": lambda s, w, t: s.post(m.OllamaDown(s.at, t)),

@@ -19,6 +19,8 @@ class P1(Promise):
         state = world.machine.state
         for load in loads:
             books = state.orphans + sum(max(mod.held, mod.size) for n in state.present for mod in [state.models[n]])
+            booked = state.models[load.model].held
+            self.hold(booked >= state.models[load.model].size, f"{load} is not booked: {booked}")
             self.hold(books <= world.budget, f"{load} makes {books} of {world.budget} booked")
             if world.known:
                 truth = world.orphans + sum(runner.size for runner in world.runners.values())
