@@ -19,7 +19,7 @@ from scheduler.init_file import Found, configuration, declared, fitting_sets
 from scheduler.memory import auto_budget
 from scheduler.names import is_cloud, normal_name
 from scheduler.settings import OllamaSettings
-from scheduler.settings_problems import problems_of, typed
+from scheduler.settings_problems import SettingsError, problems_of, typed
 from scheduler.settings_read import default_path, settings_of
 from scheduler.settings_types import Upstream
 from scheduler.units import UnitError, about_size, parse_size
@@ -57,7 +57,10 @@ def init(
         raise _end(f"Ollama at {url} has no models of its own; `ollama pull` one first", NO_MODELS)
     sets = fitting_sets(models, budget_bytes, OllamaSettings().max_loaded_models)
     text = configuration(models, sets, url, budget, budget_bytes)
-    settings_of(tomllib.loads(text))  # a file that would not be accepted is never written
+    try:
+        settings_of(tomllib.loads(text))
+    except SettingsError as error:  # a file that would not be accepted is never written
+        raise _end(str(error), REFUSED) from None
     _write(path, text)
     if json_out:
         typer.echo(json.dumps(_answer(path, url, models, sets, budget_bytes), indent=2, ensure_ascii=False))

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
+from scheduler.core import sizes
+from scheduler.settings_read import documented
 from scheduler.units import about_size
 
 _ROUND = 10**7  # bytes: sizes are written to 0.01 GB, upwards, so that none is declared smaller than it is
@@ -36,11 +38,10 @@ def fitting_sets(models: Sequence[Found], budget: int, most: int) -> dict[str, t
     )
     sets: list[frozenset[Found]] = []
     for seed in by_size:
-        chosen, left = [seed], budget - declared(seed)
+        chosen = [seed]
         for other in by_size:
-            if other is not seed and len(chosen) < most and declared(other) <= left:
+            if other is not seed and len(chosen) < most and let_in(chosen, other, budget):
                 chosen.append(other)
-                left -= declared(other)
         if not any(known >= frozenset(chosen) for known in sets):
             sets = [known for known in sets if not known <= frozenset(chosen)] + [frozenset(chosen)]
     named: dict[str, tuple[Found, ...]] = {}
@@ -48,6 +49,20 @@ def fitting_sets(models: Sequence[Found], budget: int, most: int) -> dict[str, t
         members = tuple(model for model in by_size if model in each)
         named[_free_name(members, named)] = members
     return named
+
+
+def let_in(chosen: Sequence[Found], other: Found, budget: int) -> bool:
+    """Whether all of these fit, and Ollama's own gate lets them in beside one another, loaded largest first: of each
+    later one it must predict at most 80 % of what is free (its KV cache is not known here). `budget` in bytes."""
+    if sum(map(declared, chosen)) + declared(other) > budget:
+        return False
+    held = 0
+    for model in sorted([*chosen, other], key=lambda model: -model.size):
+        predicted = declared(model) + sizes.surcharge(model.num_ctx or 0)
+        if held and predicted * 100 > (budget - held) * 80:
+            return False
+        held += declared(model)
+    return True
 
 
 def _free_name(members: Sequence[Found], taken: Mapping[str, object]) -> str:
@@ -87,7 +102,7 @@ def configuration(
             f"sets = {json.dumps(list(sets), ensure_ascii=False)}",
             "",
             "[aliases]                                 # other names that clients ask for",
-            *_alias_example(models),
+            *_aliases(models),
             "",
         ]
     )
@@ -114,10 +129,21 @@ def _context(model: Found) -> str:
     return f"# num_ctx: {known}Ollama chooses, since the Modelfile does not say"
 
 
-def _alias_example(models: Sequence[Found]) -> Iterator[str]:
-    if models:
+def _aliases(models: Sequence[Found]) -> Iterator[str]:
+    """The documented aliases whose models are there, else an example."""
+    there = {model.name for model in models}
+    known = {alias: target for alias, target in documented()["aliases"].items() if _target(target) in there}
+    for alias, target in known.items():
+        value = target if isinstance(target, str) else None
+        table = "" if value is not None else ", ".join(f"{key} = {_quoted(each)}" for key, each in target.items())
+        yield f"{_quoted(alias)} = {_quoted(value) if value is not None else f'{{ {table} }}'}"
+    if models and not known:
         smallest = min(models, key=lambda model: model.size)
         yield f'# "gpt-4o-mini" = {{ model = {_quoted(smallest.name)}, class = "helper" }}'
+
+
+def _target(alias: str | Mapping[str, str]) -> str:
+    return alias if isinstance(alias, str) else alias["model"]
 
 
 def _names(members: Sequence[Found]) -> str:

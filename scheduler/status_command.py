@@ -91,8 +91,8 @@ def lines(answer: Mapping[str, Any]) -> Iterator[Text]:
     )
     if answer["decisions"]:
         last = answer["decisions"][0]
-        subject = short(last["model"]) or last["request"]
-        yield Text(f"last      {last['order']} {subject}, {_ago(last['age'])} ago: {last['because']}")
+        subject = " ".join(filter(None, (last["order"], short(last["model"]) or last["request"])))
+        yield Text(f"last      {subject}, {_ago(last['age'])} ago: {last['because']}")
     yield from _warnings(answer["warnings"])
 
 

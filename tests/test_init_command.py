@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from scheduler import init_command
 from scheduler.init_command import init
-from scheduler.init_file import Found, declared, fitting_sets
+from scheduler.init_file import Found, declared, fitting_sets, let_in
 from scheduler.settings_read import read_settings
 
 MODELS: dict[str, tuple[int, str, dict[str, Any]]] = {
@@ -106,7 +107,12 @@ def test_what_it_writes_is_accepted(listing: Listing, tmp_path: Path) -> None:
         "qwen2.5-coder-32b-instruct": ("qwen2.5-coder:32b-instruct", "qwen-fast:latest"),
     }
     assert read.settings.phases["normal"].sets == tuple(read.settings.sets)
-    assert read.settings.aliases == {}
+    assert {alias: each.model for alias, each in read.settings.aliases.items()} == {
+        "claude-sonnet-4-5": "qwen-quality-128k:latest",
+        "gpt-4": "qwen-quality-128k:latest",
+        "claude-3-5-sonnet": "qwen2.5-coder:32b-instruct",
+        "claude-3-haiku": "qwen-fast:latest",
+    }
     assert "trained for 32768 tokens" in out.read_text()
     assert "huge:405b: 400 GB, context 4096, LARGER THAN THE BUDGET" in told
     assert told.rstrip().endswith(f"wrote {out}")
@@ -196,4 +202,13 @@ def test_sets_are_what_they_promise(sizes: list[int], budget: int) -> None:
         assert total <= budget * 10**9
         assert not any(each < other for other in sets)
         if len(each) < 3:
-            assert all(total + declared(other) > budget * 10**9 for other in fitting - each)
+            assert all(not let_in([*each], other, budget * 10**9) for other in fitting - each)
+
+
+def test_ollama_that_is_ourselves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A configuration that would be refused is not written: why is told in lines, without a traceback."""
+    monkeypatch.setattr(init_command, "_listed", lambda _: [Found("small:latest", 10**9, None, None)])
+    told = run("--ollama", "http://127.0.0.1:11450", "--out", tmp_path / "c.toml", code=2)
+    assert "ollama" in told
+    assert "11450" in told
+    assert not (tmp_path / "c.toml").exists()
