@@ -287,6 +287,12 @@ def test_an_ollama_that_is_process_one_is_a_parent(monkeypatch: pytest.MonkeyPat
     assert memory.orphans("/models/blobs") == [memory.Orphan(77, 700, "/models/blobs/sha256-1")]
 
 
+def test_a_zombie_that_still_shows_its_command_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not every system forgets the command line of the dead."""
+    played(monkeypatch, named("launchd"), status=psutil.STATUS_ZOMBIE)
+    assert memory.orphans("") == []
+
+
 def test_ollama_is_known_in_any_spelling(monkeypatch: pytest.MonkeyPatch) -> None:
     """The app's process is called `Ollama`."""
     played(monkeypatch, named("Ollama"))

@@ -29,7 +29,7 @@ SHOWN: dict[str, Any] = {
     "model_info": {
         "general.architecture": "qwen2",
         "qwen2.attention.head_count": 28,
-        "qwen2.attention.head_count_kv": [4, 0, 4],
+        "qwen2.attention.head_count_kv": [8, 0, 4],
         "qwen2.block_count": 28,
         "qwen2.context_length": 131072,
         "qwen2.embedding_length": 3584,
@@ -345,6 +345,23 @@ async def test_close_ends_a_load_in_silence() -> None:
         await w.ollama.asks("/api/ps")
         await w.residency.close()
         assert w.facts == []
+
+
+async def test_close_ends_a_load_that_is_given_up_in_silence_too() -> None:
+    """A load was given up before, and another is just being given up, when the daemon ends: nobody is left to tell."""
+    async with world() as w:
+        w.ollama.scripts["/api/generate"] = never
+        w.residency.take(m.Load("a:latest", "asked for"))
+        await w.ollama.asks("/api/generate")
+        w.residency.take(m.AbandonLoad("a:latest", "it took too long"))
+        await w.fact(m.LoadFailed)
+        await w.fact(m.Residents)
+        w.residency.take(m.Load("a:latest", "asked for again"))
+        w.residency.take(m.Load("b:latest", "asked for"))
+        await w.ollama.asks("/api/generate", 3)
+        w.residency.take(m.AbandonLoad("b:latest", "it took too long"))
+        await w.residency.close()
+        assert len(w.facts) == 2
 
 
 # --- unloads -----------------------------------------------------------------------------------------------------
