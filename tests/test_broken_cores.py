@@ -309,7 +309,7 @@ def probes_wait(patch: pytest.MonkeyPatch) -> None:
     wrapped(patch, requests, "_probe", probe)
 
 
-@broken("P5")
+@broken("P5", "use")
 def probes_count_as_use(patch: pytest.MonkeyPatch) -> None:
     """A health check makes its model the last used."""
 
@@ -320,7 +320,7 @@ def probes_count_as_use(patch: pytest.MonkeyPatch) -> None:
     wrapped(patch, requests, "_free_slot", freed)
 
 
-@broken("P5")
+@broken("P5", "use")
 def probes_keep_models(patch: pytest.MonkeyPatch) -> None:
     """A model is not drained while a health check sits in a slot."""
     patch.setattr(ModelState, "serving", property(lambda model: len(model.running_ids)))
