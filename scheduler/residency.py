@@ -59,7 +59,7 @@ class Residency:
         self._unanswered = 0  # readings of /api/ps in a row that got no answer
         self.listed_at: float | None = None
         self.staged: int | None = None  # bytes of the device that a stand-in plays
-        self.before_up: Callable[[], Awaitable[None]] = _nothing  # done before Ollama is said to be up
+        self.before_up: Callable[[], Awaitable[None]] | None = None  # done before Ollama is up, or a model gone
         self._listing: asyncio.Task[None] | None = None
 
     def take(self, order: m.Load | m.AbandonLoad | m.Unload | m.Look) -> None:
@@ -141,7 +141,17 @@ class Residency:
             self._away(error)
         else:
             self._unanswered = 0
+            there = {row.name for row in rows}
+            if any(model.state == "ready" and name not in there for name, model in self._state().models.items()):
+                await self._count_memory()  # Ollama may have been killed and be back, its runners left behind
             self._post(m.Residents(self._now(), asked, rows))
+
+    async def _count_memory(self) -> None:
+        try:
+            if self.before_up is not None:
+                await self.before_up()
+        except Exception:  # a chore does it again
+            log.exception("memory could not be counted")
 
     async def _resident(self) -> tuple[m.Resident, ...]:
         """/api/ps, read."""
@@ -235,7 +245,9 @@ class Residency:
             await self._limited(self._client.generate(model=model, keep_alive=0))
             async for rows in self._watch(self.patience.unload):
                 if not any(self._is(row, model) for row in rows):
-                    self._post(m.Unloaded(self._now(), model, self._now() - began))
+                    took = self._now() - began
+                    await self._count_memory()  # an Ollama that was killed and is back has nothing to unload
+                    self._post(m.Unloaded(self._now(), model, took))
                     return
                 if self._now() - asked > self.patience.unload_again:
                     asked = self._now()
@@ -287,16 +299,9 @@ class Residency:
                 if self.listed_at != listed:
                     break
                 await asyncio.sleep(self.patience.back)
-        try:
-            await self.before_up()
-        except Exception:  # a chore does it again; Ollama is up all the same
-            log.exception("before ollama is said to be up")
+        await self._count_memory()
         self._post(m.OllamaUp(self._now(), version, stand_in))
 
     async def _limited(self, answer: Awaitable[T]) -> T:
         async with asyncio.timeout(self.patience.reading):
             return await readable(answer)
-
-
-async def _nothing() -> None:
-    """Nothing has to be done first."""

@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from scheduler.core import messages as m
-from tests.live import CODER, FAST, QUALITY, Live
+from tests.live import CODER, FAST, QUALITY, QUICK, Live
 from tests.realollama.stage import RealOllama, StagedModel
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
@@ -176,6 +178,25 @@ async def test_a_busy_engine_is_never_called_stalled(real_ollama: Any, watchers:
         assert (status, told["done"]) == (200, True)
         assert live.state.healed == 0
         assert sorted(set(shown)) == sorted(set(shown), key=lambda pair: pair[0])
+
+
+async def test_orphans_of_a_kill_that_nobody_noticed_count_too(real_ollama: Any, tmp_path: Path) -> None:
+    """Ollama killed and back between two looks: what its runners hold is counted before anything else is loaded."""
+    ollama: RealOllama = await real_ollama(models=STAGED)
+    rhythm = replace(QUICK, look=3600.0, memory=2.0, listing=3600.0)
+    async with Live.start(ollama.url, tmp_path / "state", rhythm, **SETTINGS) as live:
+        await live.acquainted()
+        assert (await live.chat(QUALITY, options={"num_predict": 4}))[0] == 200
+        await ollama.kill9()
+        orphan = ollama.runners()[0]
+        await ollama.restart()
+        assert live.state.ollama == "up"
+        asking = asyncio.ensure_future(live.chat(CODER, options={"num_predict": 4}))
+        await live.until(lambda: live.state.orphans > 30_000_000_000)
+        orphan.kill()
+        await live.until(lambda: not psutil.pid_exists(orphan.pid) or orphan.status() == psutil.STATUS_ZOMBIE)
+        assert (await asking)[0] == 200
+    assert ollama.overcommits() == []
 
 
 @pytest.mark.parametrize("reap", [False, True], ids=["counted", "reaped"])
