@@ -1,11 +1,15 @@
 """What every test file shares: the staged real Ollama, how deep the property tests dig, and `--rewrite`."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.realollama.fixtures"]
+
+# A suite that was started in the background inherits Ctrl-C ignored, and so would every process that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 settings.register_profile("ci", deadline=None, suppress_health_check=QUIET)
