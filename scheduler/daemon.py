@@ -9,12 +9,13 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from scheduler import composition, saved, status
+from scheduler import composition, saved
 from scheduler.bodies import BodyStore
 from scheduler.core import messages as m
 from scheduler.core.lifecycle import IllegalMove
@@ -24,7 +25,6 @@ from scheduler.dialects import Rules
 from scheduler.dispatcher import Dispatcher, Witness
 from scheduler.errors import Failure
 from scheduler.forwarder import Forwarder
-from scheduler.housekeeping import Housekeeping
 from scheduler.journal import Journal
 from scheduler.ledger import Ledger
 from scheduler.listener import Listener, Own, WireConfig
@@ -34,11 +34,16 @@ from scheduler.residency import Residency
 from scheduler.settings import Settings
 from scheduler.upstream import Upstream
 from scheduler.watch import Budget, Watch
-from scheduler.why import why
+
+if TYPE_CHECKING:
+    from scheduler.housekeeping import Housekeeping
 
 log = logging.getLogger(__name__)
 
 LEARNED = "learned.json"
+LATER = ("scheduler.status", "scheduler.why", "scheduler.housekeeping")
+"""Rooms that nobody needs before the daemon listens: they are imported then, since those who knock at once need not
+wait for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +128,11 @@ class Daemon:
             dispatcher.post(m.Started(dispatcher.now(), self.version))
             await listener.start()
             self.port = listener.port
+            self.ready.set()
+            for room in LATER:
+                await asyncio.to_thread(import_module, room)
             chores = self._chores(dispatcher, residency, watch)
             closing.callback(chores.stop)
-            self.ready.set()
             await watch.memory()  # looks at every process of the machine: those who knock do not wait for that
             residency.start()
             log.info("listening port=%d ollama=%s", self.port, self.settings.ollama)
@@ -203,6 +210,8 @@ class Daemon:
         )
 
         def tell(_: Mapping[str, str]) -> tuple[int, Mapping[str, Any]]:
+            from scheduler import status
+
             progress = {i: exchange.progress for i, exchange in listener.exchanges.items()}
             around = status.Surroundings(
                 self.version,
@@ -216,6 +225,8 @@ class Daemon:
             return 200, status.build(dispatcher.state, dispatcher.now(), time.time(), progress, self._ledger, around)
 
         def explain(query: Mapping[str, str]) -> tuple[int, Mapping[str, Any]]:
+            from scheduler.why import why
+
             asked = query.get("model", "")
             try:
                 target = rules.aliases.resolve(asked)
@@ -235,7 +246,9 @@ class Daemon:
         own["/readyz"] = lambda _: (200, {"status": "ready"}) if self.ready.is_set() else (503, {"status": "starting"})
         return listener, forwarder, watch
 
-    def _chores(self, dispatcher: Dispatcher, residency: Residency, watch: Watch) -> Housekeeping:
+    def _chores(self, dispatcher: Dispatcher, residency: Residency, watch: Watch) -> "Housekeeping":
+        from scheduler.housekeeping import Housekeeping
+
         rhythm = self.rhythm
         chores = Housekeeping()
 

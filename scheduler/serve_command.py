@@ -15,7 +15,6 @@ import platformdirs
 import typer
 import uvloop
 
-from scheduler import banner
 from scheduler.core.lifecycle import IllegalMove
 from scheduler.daemon import Daemon, Rhythm
 from scheduler.settings import Settings
@@ -89,6 +88,8 @@ async def _serve(
 
 async def _introduce(daemon: Daemon, say: Callable[[str], None]) -> None:
     """Say what was found, once Ollama has told; after a while, that it has not."""
+    from scheduler import banner  # not needed before it listens
+
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(INTRODUCE_SECONDS):
             await daemon.acquainted.wait()
