@@ -14,6 +14,7 @@ run: $(USE)      ## start the daemon: in front of your Ollama, or of a stand-in 
 	@exec $(BIN)/ollama-scheduler run $(ARGS)
 
 test: $(DEV)     ## everything, from nothing; the real-Ollama tests run where `go` or `ollama` is there
+	@echo "a real Ollama for the tests (built once, by go) ..."
 	@$(BIN)/python -m tests.realollama.build || true
 	$(BIN)/python -m pytest $(ARGS)
 
