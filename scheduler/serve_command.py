@@ -95,5 +95,6 @@ async def _introduce(daemon: Daemon, say: Callable[[str], None]) -> None:
             await daemon.acquainted.wait()
     host = daemon.settings.listen.rpartition(":")[0]
     gc.freeze()  # what lives as long as the daemon is not looked at again by each collection
+    gc.set_threshold(20_000, 20, 20)  # a request makes few cycles: looking every 700 allocations costs each of them
     for line in banner.lines(daemon.status(), f"{host}:{daemon.port}"):
         say(line)
