@@ -20,7 +20,6 @@ from scheduler.core.view import Sets
 
 BUSY = "server busy, please try again.  maximum pending requests exceeded"  # Ollama's words, two spaces and all
 RETRY_AFTER = 5  # seconds told to clients that a moment's wait may help
-NEW_SHARE = 0.3  # weight of the newest sample in a learned mean
 SENDS = 2  # an untouched request is sent again once
 
 
@@ -280,8 +279,7 @@ def _note_quiet(state: CoreState) -> None:
 
 def _learn(state: CoreState, model: ModelState, request: Request, fact: Ended) -> None:
     """Mean service seconds, and the slowest first byte known per prompt byte, of this model."""
-    old = model.service_learned
-    model.service_learned = fact.service if old is None else old + NEW_SHARE * (fact.service - old)
+    model.service_learned = sizes.mean(model.service_learned, fact.service)
     if fact.first_byte is not None and request.body_bytes:
         model.first_byte_per_byte = max(model.first_byte_per_byte or 0.0, fact.first_byte / request.body_bytes)
     sizes.refresh(state, model)

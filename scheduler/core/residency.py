@@ -32,7 +32,7 @@ def loaded(state: CoreState, fact: Loaded) -> list[Order]:
     model.last_error = ""
     model.loaded_at = fact.at
     model.last_used = max(model.last_used, fact.at)
-    model.load_learned = _mean(model.load_learned, fact.took)
+    model.load_learned = sizes.mean(model.load_learned, fact.took)
     if fact.context and fact.context != model.unaided:
         model.unaided, model.measured = fact.context, 0
     _measure(state, model, fact.size, fact.context)
@@ -65,7 +65,7 @@ def unloaded(state: CoreState, fact: Unloaded) -> list[Order]:
     if model.state != "leaving":
         return []
     move(state, model, "absent", fact.at)
-    model.unload_learned = _mean(model.unload_learned, fact.took)
+    model.unload_learned = sizes.mean(model.unload_learned, fact.took)
     sizes.refresh(state, model)
     transition.gone(state, fact.model)
     return requests.refuse_missing(state, model)
@@ -204,7 +204,3 @@ def _adopted_name(state: CoreState, name: str) -> ModelState:
     model = ModelState(name, parallel=state.config.num_parallel, since=-1.0, away_since=-1.0)
     state.models[name] = model
     return model
-
-
-def _mean(old: float | None, new: float) -> float:
-    return new if old is None else old + requests.NEW_SHARE * (new - old)

@@ -8,6 +8,7 @@ from scheduler.core.state import CoreState, ModelState
 
 MIB = 1 << 20
 GIB = 1 << 30
+NEW_SHARE = 0.3  # weight of the newest sample in a learned mean
 LOAD_BYTES_PER_SECOND = 1e9  # until a load was measured: a slow SSD
 
 
@@ -24,6 +25,11 @@ def refresh(state: CoreState, model: ModelState) -> None:
     model.load_seconds = model.load_learned if model.load_learned is not None else model.size / LOAD_BYTES_PER_SECOND
     model.unload_seconds = model.unload_learned if model.unload_learned is not None else 1.0
     model.service_seconds = model.service_learned if model.service_learned is not None else 10.0
+
+
+def mean(old: float | None, new: float) -> float:
+    """A learned mean with one more sample; the first sample is the mean."""
+    return new if old is None else old + NEW_SHARE * (new - old)
 
 
 def expected_context(state: CoreState, model: ModelState) -> int:
