@@ -7,12 +7,24 @@ orders about a model change residency; `WakeAt` comes back as `Ticked`. Every or
 from dataclasses import dataclass
 from typing import Literal
 
+from scheduler.core.commands import (
+    Cancelled,
+    LoadAsked,
+    PassthroughSet,
+    Paused,
+    PhaseSet,
+    Pinned,
+    Resumed,
+    UnloadAsked,
+    Unpinned,
+)
 from scheduler.core.config import Config
 
-Kind = Literal["request", "preload", "unload", "probe"]
-Outcome = Literal["answered", "failed", "abandoned", "stalled", "canned"]
+Kind = Literal["request", "preload", "unload", "probe", "replace"]
+"""`replace` deletes or overwrites a model by name: it is held until the model is out of memory."""
+Outcome = Literal["answered", "failed", "abandoned", "stalled", "canned", "cancelled"]
 """How a request left its slot: answered whole; Ollama failed it; its client left; ended to heal a stalled runner;
-a probe that got its canned success."""
+a probe that got its canned success; ended by a person."""
 
 
 # --- facts: requests ---------------------------------------------------------------------------------------------
@@ -33,6 +45,7 @@ class Arrived:
     session: str = ""  # keyed hash of who asks
     body_bytes: int = 0
     digest: str = ""  # keyed digest of the conversation; never its words
+    keep_alive: bool = False  # it came with a keep_alive that is not followed
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +146,8 @@ class Residents:
 @dataclass(frozen=True, slots=True)
 class Listed:
     """One installed model: `size` from /api/tags, the f16 KV bytes of one token, the trained context and the
-    Modelfile's num_ctx (0: not set), from /api/show."""
+    Modelfile's num_ctx (0: not set), from /api/show. `blob` is what its runner is started with (weights and adapters):
+    names of one blob have one runner."""
 
     name: str
     size: int
@@ -143,6 +157,7 @@ class Listed:
     digest: str = ""
     embedding: bool = False
     remote: bool = False
+    blob: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,15 +214,6 @@ class MemorySeen:
 
 
 @dataclass(frozen=True, slots=True)
-class PhaseSet:
-    """A person or a schedule entered a phase."""
-
-    at: float
-    phase: str
-    by: str
-
-
-@dataclass(frozen=True, slots=True)
 class Reloaded:
     """The configuration changed."""
 
@@ -261,6 +267,14 @@ Fact = (
     | OllamaDown
     | MemorySeen
     | PhaseSet
+    | Pinned
+    | Unpinned
+    | LoadAsked
+    | UnloadAsked
+    | Paused
+    | Resumed
+    | Cancelled
+    | PassthroughSet
     | Reloaded
     | ClockGap
     | Started
@@ -275,7 +289,9 @@ Fact = (
 @dataclass(frozen=True, slots=True)
 class Forward:
     """Send this request to Ollama now; its slot is taken. `context` is the num_ctx that native paths carry (0: none).
-    A probe may be forwarded too."""
+    `model` is the name to send it under where the path carries no num_ctx: that of the runner, if the name it was
+    asked by would be loaded anew. A probe may be forwarded too; a wish only while everything passes through, as its
+    client sent it."""
 
     id: str
     model: str
@@ -304,19 +320,21 @@ class AnswerProbe:
 
 @dataclass(frozen=True, slots=True)
 class AnswerWish:
-    """Answer this prompt-less preload or unload as Ollama answers it."""
+    """Answer this prompt-less preload or unload as Ollama answers it; `granted` says whether it was followed."""
 
     id: str
     because: str
+    granted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Recall:
     """Stop forwarding this request. Untouched, it comes back as `Returned`; with its head sent it is ended with its
-    dialect's error and comes back as `Ended(outcome="stalled")`."""
+    dialect's error and comes back as `Ended` with this `outcome`."""
 
     id: str
     because: str
+    outcome: Outcome = "stalled"
 
 
 # --- orders: to a model ------------------------------------------------------------------------------------------
