@@ -20,9 +20,9 @@ from scheduler.probes import is_probe
 from scheduler.routes import Aliases, name_fault
 from scheduler.structs import STRUCTS
 
-RouteKind = Literal["demand", "read", "passive", "own", "refused"]
+RouteKind = Literal["demand", "read", "passive", "own", "control", "refused"]
 """demand: needs a model in memory. read: a listing, forwarded at once. passive: any other GET or HEAD, forwarded
-unscheduled because it cannot load. own: answered by us. refused: everything else."""
+unscheduled because it cannot load. own: answered by us. control: a person's command to us. refused: everything else."""
 
 DEMANDS: Mapping[str, Dialect] = MappingProxyType(
     {
@@ -37,6 +37,7 @@ DEMANDS: Mapping[str, Dialect] = MappingProxyType(
 )
 READS = frozenset({"/", "/api/version", "/api/tags", "/api/ps", "/v1/models"})
 OWN = frozenset({"/status", "/healthz", "/readyz", "/why"})
+CONTROL = "/control/"  # what begins so is a command, whatever the method
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ def route(method: str, target: str) -> Route:
     """Sort a request by its method and target (path, perhaps with a query)."""
     path = target.partition("?")[0]
     dialect = DEMANDS.get(path) or _nearest(path)
+    if path.startswith(CONTROL):
+        return Route("control", dialect)
     if method == "POST":
         if path in DEMANDS:
             return Route("demand", dialect)

@@ -33,6 +33,21 @@ log = logging.getLogger(__name__)
 Own = Callable[[Mapping[str, str]], tuple[int, Mapping[str, Any]]]
 """Gives status and JSON of one of our own routes for its query."""
 
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A person's command as it was sent; `body` reads what came with it, and may raise BadRequest."""
+
+    method: str
+    command: str  # what the path says after /control/
+    headers: Mapping[str, str]  # fold case
+    peer: str
+    body: Callable[[], Awaitable[bytes]]
+
+
+Control = Callable[[Asked], Awaitable[tuple[int, Mapping[str, Any]]]]
+"""Carries out a person's command: status and JSON of the answer."""
+
 NOT_FORWARDED = frozenset((b"host", b"origin", b"content-length", b"expect"))
 """Request headers that are ours to say; `Origin` because Ollama would refuse ours (facts: its own host rules)."""
 
@@ -94,16 +109,17 @@ class Listener:
         wire: WireConfig,
         border: Border | None = None,
         relist: Callable[[], Awaitable[None]] | None = None,
+        control: Control | None = None,
     ) -> None:
         self._dispatcher = dispatcher
         self._forwarder = forwarder
         self._bodies = bodies
-        self._rules = rules
+        self.rules = rules  # replaced whole when the configuration changes
         self._own = own
+        self._control = control
         self._wire = wire
         self._relist = relist  # has the installed models read again: one may have come since
-        border = border or Border(loopback=_is_loopback(wire.host))
-        self._check = lru_cache(maxsize=256)(border.check)  # the same few clients ask again and again
+        self.guard(border or Border(loopback=_is_loopback(wire.host)))
         self._prefix = f"r{secrets.token_hex(2)}-"
         self._ids = count(1)
         self._accepting = True
@@ -132,6 +148,10 @@ class Listener:
     def port(self) -> int:
         """The port in use."""
         return self._site.port if self._site else self._wire.port
+
+    def guard(self, border: Border) -> None:
+        """Let `border` say from now on who may pass."""
+        self._check = lru_cache(maxsize=256)(border.check)  # the same few clients ask again and again
 
     async def stop_accepting(self) -> None:
         """No new connection, and no new demand on those that are open."""
@@ -182,7 +202,12 @@ class Listener:
             case "own":
                 status, answer = self._own[request.raw_path.partition("?")[0]](request.query)
                 client.whole(status, [(b"Content-Type", answers.JSON.encode())], json.dumps(answer).encode())
-            case "refused":
+            case "control" if self._control is not None:
+                command = request.raw_path.partition("?")[0].removeprefix(dialects.CONTROL)
+                asked = Asked(request.method, command, request.headers, _peer(request), lambda: self._body(request))
+                status, answer = await self._control(asked)
+                client.whole(status, [(b"Content-Type", answers.JSON.encode())], json.dumps(answer).encode())
+            case "refused" | "control":
                 raise dialects.refusal(request.method, request.raw_path)
             case _:
                 body = await self._body(request)
@@ -195,7 +220,7 @@ class Listener:
         if not self._accepting:
             raise Refused(503, SHUTTING_DOWN, 5)
         raw = await self._body(request)
-        asked = (route, request.raw_path, raw, request.headers, self._rules, _peer(request))
+        asked = (route, request.raw_path, raw, request.headers, self.rules, _peer(request))
         large = len(raw) > LARGE
         demand = await asyncio.to_thread(dialects.understand, *asked) if large else dialects.understand(*asked)
         del raw, asked
