@@ -65,6 +65,10 @@ class BodyStore:
         self.memory = 0  # bytes held
         self.disk = 0
 
+    def resize(self, memory_bytes: int, disk_bytes: int) -> None:
+        """Hold at most so much from now on; what is held stays."""
+        self._memory_limit, self._disk_limit = memory_bytes, disk_bytes
+
     async def store(self, body: Body) -> Kept:
         """Take a body. Raises NoRoom when both limits are reached or the disk is full."""
         kept = Kept(self, body)

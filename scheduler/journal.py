@@ -44,8 +44,7 @@ class Journal:
     ) -> None:
         """Write into `folder` (made if need be), `keep` bytes in all; lines reach the disk within `flush` seconds, and
         a disk that failed is tried again every `retry` seconds."""
-        share = max(1, min(LARGEST, keep // FILES))
-        self._full = int(share * FILL)
+        self._full = _full(keep)
         self._version = version
         self._retry = retry
         self._wall = wall
@@ -71,6 +70,11 @@ class Journal:
     def trouble(self) -> str:
         """Why nothing is being kept now; empty while all is well."""
         return self._files.trouble
+
+    def resize(self, keep: int) -> None:
+        """Keep `keep` bytes in all from now on; older files go when the next one begins."""
+        self._files.keep = keep
+        self._full = self._limit = _full(keep)
 
     def before(self, fact: m.Fact, state: CoreState) -> None:
         """Begin a new file where one is due: its snapshot is the state that `fact` finds."""
@@ -159,6 +163,11 @@ class Journal:
         self._files.write(lines)
 
 
+def _full(keep: int) -> int:
+    """Bytes of one file after which the next begins."""
+    return int(max(1, min(LARGEST, keep // FILES)) * FILL)
+
+
 @dataclass(frozen=True, slots=True)
 class _Begin:
     """The order to go on in a new file."""
@@ -174,7 +183,7 @@ class _Files:
     def __init__(self, folder: Path, keep: int) -> None:
         """`folder` may hold `keep` bytes."""
         self._folder = folder
-        self._keep = keep
+        self.keep = keep
         self._file: int | None = None
         self._count = 0
         self._good = 0  # bytes of the file that are whole lines
@@ -196,7 +205,7 @@ class _Files:
         path: Path | None = None
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._prune(self._keep - begin.room)
+            self._prune(self.keep - begin.room)
             path = self._create(begin.stamp)
             self._put(begin.snapshot)
         except OSError as error:

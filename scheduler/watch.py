@@ -62,14 +62,25 @@ class Watch:
         self.orphans: tuple[memory.Orphan, ...] = ()
         self._clock_gap = time.time() - now()
 
+    def reckoned(self, budget: Budget) -> tuple[int, str]:
+        """The bytes that `budget` comes to on this machine, and where they are from."""
+        given, staged = budget.budget, self._staged()
+        if staged is not None and given in (None, staged):
+            return staged, "the staged size of the stand-in"
+        return memory.auto_budget() if given is None else (given, "configured")
+
+    def rebudget(self, budget: Budget) -> None:
+        """Go by `budget` from now on, and post at once what it comes to."""
+        self._budget = budget
+        state = self._state()
+        given, source = self.reckoned(budget)
+        device = state.device if budget.device is None else budget.device
+        if state.budget is not None and (given, source, device) != (state.budget, state.budget_source, state.device):
+            self._post(m.MemorySeen(self._now(), given, source, state.orphans, device, state.orphan_pids))
+
     async def memory(self) -> None:
         """Post the budget in force, and what orphans hold; ends orphans only where the user allowed it."""
-        budget, source = self._budget.budget, "configured"
-        staged = self._staged()
-        if staged is not None and budget in (None, staged):
-            budget, source = staged, "the staged size of the stand-in"
-        elif budget is None:
-            budget, source = memory.auto_budget()
+        budget, source = self.reckoned(self._budget)
         device = self._budget.device
         if device is None:
             device = await asyncio.to_thread(memory.metal_working_set)
