@@ -12,7 +12,7 @@ class Source(Protocol):
     """The connection that a reply comes over."""
 
     def read_on(self) -> None: ...
-    def cut(self, why: str) -> None: ...
+    def cut(self, why: str | Exception) -> None: ...
 
 
 class Broken(Exception):
@@ -50,11 +50,11 @@ class Reply:
         self._connection: Source | None = connection
         self._ready: list[bytes] = []
         self._unread = 0
-        self._error: Broken | None = None
+        self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     async def head(self) -> None:
-        """Wait until status and headers are known. Raises Broken if they never come."""
+        """Wait until status and headers are known. Raises Broken, or what the request's own body raised, if never."""
         while not self.status:
             if self._error:
                 raise self._error
@@ -120,7 +120,7 @@ class Reply:
         self._wake()
         return self._unread > READ_AHEAD
 
-    def end(self, error: Broken | None = None) -> None:
+    def end(self, error: Exception | None = None) -> None:
         """The answer is whole, or broke off with `error`."""
         self._connection = None
         self._error = error

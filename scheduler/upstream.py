@@ -6,7 +6,8 @@ aiohttp's client is not used here: it alone costs more than the millisecond a re
 
 import asyncio
 import ssl
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from scheduler.reply import Broken, Headers, Reply
 
 CONNECT_SECONDS = 5.0
 SENT_AT_ONCE = 1 << 16  # bytes up to which head and body are joined for one write
+CONTINUE_SECONDS = 1.0  # how long a body whose client asked first waits for Ollama's 100 (Go's transport waits so too)
 
 
 class _Connection(asyncio.Protocol):
@@ -31,6 +33,10 @@ class _Connection(asyncio.Protocol):
         self._paused = False
         self._reason = b""
         self._headers: Headers = []
+        self._sending: asyncio.Task[None] | None = None  # a body that is still on its way
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._wanted = asyncio.Event()  # Ollama asked for the body with its 100, or answered without it
 
     @property
     def usable(self) -> bool:
@@ -53,6 +59,46 @@ class _Connection(asyncio.Protocol):
             self._transport.write(body)
         return reply
 
+    def stream(
+        self, head: bytes, pieces: AsyncIterator[bytes], length: int | None, *, bodiless: bool, asked: bool
+    ) -> Reply:
+        """Write a request whose body comes piece by piece, and begin its reply."""
+        reply = self.request(head, b"", bodiless=bodiless)
+        self._wanted.clear()
+        self._sending = asyncio.get_running_loop().create_task(self._send(pieces, length, asked=asked))
+        return reply
+
+    async def _send(self, pieces: AsyncIterator[bytes], length: int | None, *, asked: bool) -> None:
+        """Write the pieces as fast as Ollama takes them; no more than the transport's buffer is ever held."""
+        try:
+            if asked:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wanted.wait(), CONTINUE_SECONDS)
+            sent = 0
+            async for piece in pieces:
+                sent += len(piece)
+                if piece:
+                    await self._writable.wait()
+                    self._write((b"%x\r\n%b\r\n" % (len(piece), piece)) if length is None else piece)
+            if length is not None and sent != length:
+                raise Broken(f"the request's body has {sent} bytes, {length} were announced")
+            if length is None:
+                self._write(b"0\r\n\r\n")
+            self._sending = None
+        except Exception as error:  # whatever the body's source says, its reader is told
+            self._sending = None
+            self.cut(error)
+
+    def _write(self, data: bytes) -> None:
+        if self._transport:
+            self._transport.write(data)
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
@@ -64,17 +110,19 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._stop_sending()
         self._upstream.lost(self)
         if reply := self._reply:
             self._reply = None
             to_the_end = bool(reply.status) and reply.length is None and not reply.chunked and exc is None
             reply.end(None if to_the_end else Broken(f"Ollama closed the connection{f': {exc}' if exc else ''}"))
 
-    def cut(self, why: str) -> None:
+    def cut(self, why: str | Exception) -> None:
         """Close at once; the reply under way, if any, has failed."""
+        self._stop_sending()
         if reply := self._reply:
             self._reply = None
-            reply.end(Broken(why))
+            reply.end(why if isinstance(why, Exception) else Broken(why))
         if self._transport:
             self._transport.abort()
 
@@ -84,10 +132,19 @@ class _Connection(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
 
+    def _stop_sending(self) -> None:
+        """Nobody reads the rest of this body."""
+        if self._sending:
+            self._sending.cancel()
+            self._upstream.retire(self._sending)
+            self._sending = None
+
     def _rest(self) -> None:
         """Between replies: keep the connection if both sides may."""
         assert self._transport
-        if self._lasting and not self._transport.is_closing() and not self._transport.get_write_buffer_size():
+        whole = self._sending is None and not self._transport.get_write_buffer_size()
+        self._stop_sending()
+        if self._lasting and whole and not self._transport.is_closing():
             self.read_on()
             self._upstream.keep(self)
         else:
@@ -105,6 +162,7 @@ class _Connection(asyncio.Protocol):
         reason, self._reason = self._reason, b""
         headers, self._headers = self._headers, []
         status = self._parser.get_status_code()
+        self._wanted.set()
         if self._reply and status >= 200:
             self._lasting = self._parser.should_keep_alive() and not self._bodiless
             self._reply.begin(status, reason, headers)
@@ -140,24 +198,46 @@ class Upstream:
         self._connect_seconds = connect_seconds
         self._idle: list[_Connection] = []
         self._all: set[_Connection] = set()
+        self._retired: set[asyncio.Task[None]] = set()
         self._emptied: asyncio.Future[None] | None = None
         self.host_header = parts.netloc.rpartition("@")[2].encode()
 
     async def send(
-        self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]], body: bytes, *, fresh: bool = False
+        self,
+        method: str,
+        path: str,
+        headers: Iterable[tuple[bytes, bytes]],
+        body: bytes | AsyncIterator[bytes],
+        *,
+        length: int | None = None,
+        asked: bool = False,
+        fresh: bool = False,
     ) -> Reply:
-        """Write one request; `headers` without Host and Content-Length. `fresh` takes no kept connection.
+        """Write one request; `headers` without Host, Content-Length, Transfer-Encoding and Expect.
 
-        Raises Broken (`reached` False) if no connection can be made.
+        A `body` that is an iterator is sent piece by piece as fast as Ollama takes it, `length` bytes in all (None:
+        chunked); its reply may begin, and end, before it is whole. What the iterator raises is what the reply's
+        reader gets, and Ollama's connection is cut. `asked`: its client waits to be asked for it (`Expect`), so Ollama
+        is asked first. `fresh` takes no kept connection. Raises Broken (`reached` False) if no connection can be made.
         """
         lines = [f"{method} {path} HTTP/1.1".encode(), b"Host: " + self.host_header]
         lines += [name + b": " + value for name, value in headers]
-        if body or method not in ("GET", "HEAD"):
-            lines.append(b"Content-Length: %d" % len(body))
+        if isinstance(body, bytes):
+            length = len(body)
+        if length is None:
+            lines.append(b"Transfer-Encoding: chunked")
+        elif length or method not in ("GET", "HEAD"):
+            lines.append(b"Content-Length: %d" % length)
+        if asked and not isinstance(body, bytes):
+            lines.append(b"Expect: 100-continue")
+        head = b"\r\n".join(lines) + b"\r\n\r\n"
         connection = None if fresh else self._kept()
         if connection is None:
             connection = await self._connect()
-        return connection.request(b"\r\n".join(lines) + b"\r\n\r\n", body, bodiless=method == "HEAD")
+        bodiless = method == "HEAD"
+        if isinstance(body, bytes):
+            return connection.request(head, body, bodiless=bodiless)
+        return connection.stream(head, body, length, bodiless=bodiless, asked=asked)
 
     async def close(self) -> None:
         """Close every connection; replies under way fail."""
@@ -166,6 +246,13 @@ class Upstream:
         if self._all:
             self._emptied = asyncio.get_running_loop().create_future()
             await self._emptied
+        if self._retired:
+            await asyncio.wait(self._retired)
+
+    def retire(self, sending: asyncio.Task[None]) -> None:
+        """A sending that was stopped is over as soon as its body's source lets go."""
+        self._retired.add(sending)
+        sending.add_done_callback(self._retired.discard)
 
     def keep(self, connection: _Connection) -> None:
         """A connection is free again."""
