@@ -118,7 +118,9 @@ def _claims(world: World, demanded: Sequence[Model]) -> list[Claim]:
     claims = []
     wait = None
     for model in demanded:
-        if model.usable or model.not_before > world.at or not (model.installed or model.state == "ready"):
+        if model.usable or model.replacing or model.not_before > world.at:
+            continue
+        if not (model.installed or model.state == "ready"):
             continue
         if wait is None:
             wait = floor(world)
@@ -175,8 +177,9 @@ def _drained_at(world: World, plan: Plan) -> float | None:
 
 
 def _home(world: World, memo: Memo) -> Verdict:
-    """Nobody waits: bring the home set back once everything has been quiet for `settle`."""
-    away = [model for name in world.home if not (model := world.models[name]).usable and model.installed]
+    """Nobody waits: bring back the home set, and what is to be kept, once everything has been quiet for `settle`."""
+    away = [model for name in world.home if _missed(model := world.models[name])]
+    away += [model for model in world.kept if model.name not in world.home and _missed(model)]
     nothing = Verdict((), memo, min((m.not_before for m in away if m.not_before > world.at), default=None))
     missing = [model for model in away if model.not_before <= world.at]
     if not missing or any(model.serving for model in world.present):
@@ -187,15 +190,21 @@ def _home(world: World, memo: Memo) -> Verdict:
     plan = next((plan for model in missing if (plan := _homeward(world, model)) is not None), None)
     if plan is None:
         return nothing
-    because = f"home: quiet for {world.settle:.0f} s"
+    quiet = f"quiet for {world.settle:.0f} s"
+    at_home = any(name in world.home for name in plan.load)
+    because = f"home: {quiet}" if at_home else f"{_names(plan.load)} to be kept beside whatever fits: {quiet}"
     return Verdict((Change(plan.leave, plan.load, because, cause="home"),), memo)
+
+
+def _missed(model: Model) -> bool:
+    return not model.usable and model.installed and not model.replacing and not model.sent_away
 
 
 def _homeward(world: World, missing: Model) -> Plan | None:
     """The plan that brings home nearer, if one does: a home too large to be held together would send its own members
-    away in turns, for ever."""
-    plan = plan_within(world, missing, world.home)
-    if plan is None or not plan.load or (plan.leave and not world.home_due):
+    away in turns, for ever. What is kept comes where it fits, and sends nobody away."""
+    plan = plan_within(world, missing, world.home if missing.name in world.home else (missing.name,))
+    if plan is None or not plan.load or (plan.leave and not (world.home_due and missing.name in world.home)):
         return None
     return None if any(name in world.home and name not in plan.load for name in plan.leave) else plan
 

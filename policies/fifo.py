@@ -19,7 +19,7 @@ def decide(world: World, memo: Memo) -> Verdict:
     ]
     if serves or world.transition is not None:
         return Verdict(tuple(serves), memo)
-    away = [model for model in world.demanded if not model.usable and model.not_before <= world.at]
+    away = [model for model in world.demanded if _may_come(world, model)]
     waiting = [(head.seq, model) for model in away if (head := _oldest(model)) is not None]
     pauses = [model.not_before for model in world.demanded if model.not_before > world.at]
     wake = min(pauses, default=None)
@@ -37,6 +37,10 @@ def decide(world: World, memo: Memo) -> Verdict:
     if plan is None:
         return Verdict((), memo, wake, f"{model.name} does not fit now")
     return Verdict((Change(plan.leave, plan.load, because),), memo, wake)
+
+
+def _may_come(world: World, model: Model) -> bool:
+    return not model.usable and not model.replacing and model.not_before <= world.at
 
 
 def _oldest(model: Model) -> Waiting | None:

@@ -30,13 +30,14 @@ class Beside:
 
 
 def beside(world: World, residents: Sequence[Model]) -> Beside:
-    """`residents` as what the next load is beside. Off Metal, Ollama asks a runner it happens to pick what was free
-    when that was loaded (discover/runner.go), so the least of those counts."""
-    held = sum(model.held for model in residents)
+    """`residents` as what the next load is beside, with the runners that no name leads to. Off Metal, Ollama asks a
+    runner it happens to pick what was free when that was loaded (discover/runner.go), so the least of those counts."""
+    stuck = world.unreachable
+    held = sum(model.held for model in residents) + sum(stuck.values())
     free = world.device - held
     if world.stale_free:
         free = min([free, *(model.free_after for model in residents)])
-    return Beside(held, len(residents), free)
+    return Beside(held, len(residents) + len(stuck), free)
 
 
 def admits(world: World, model: Model, there: Beside) -> bool:
@@ -69,22 +70,37 @@ def holdable(world: World, members: Sequence[Model]) -> bool:
 def plan_for(world: World, wanted: Model) -> Plan | None:
     """The plan that brings `wanted` in with its set and sends the fewest bytes away; None if nothing would fit now, or
     while something that an earlier change ordered has not reported yet."""
-    sets = world.sets_of(wanted.name)
+    sets = [with_kept(world, members) for members in world.sets_of(wanted.name)]
     plans = [plan for members in sets if (plan := plan_within(world, wanted, members)) is not None]
     if not plans:
-        return plan_within(world, wanted, (wanted.name,))
+        return plan_within(world, wanted, with_kept(world, (wanted.name,)))
     return min(plans, key=lambda plan: (sum(world.models[name].size for name in plan.leave), plan.load))
+
+
+def with_kept(world: World, members: Sequence[str]) -> Sequence[str]:
+    """`members` and the models with `keep` that an empty memory can hold beside them, those declared first first."""
+    models = [world.models[name] for name in members]
+    for model in world.kept:
+        if model not in models and not model.sent_away and model.installed and holdable(world, [*models, model]):
+            models.append(model)
+    return members if len(models) == len(members) else [model.name for model in models]
 
 
 def plan_within(world: World, wanted: Model, members: Sequence[str]) -> Plan | None:
     """The plan that brings `wanted` in with this set; None while something is out, or if somebody would have to leave
-    who pauses after an unload that failed."""
-    if any(model.state in ("loading", "leaving") for model in world.present):
+    who is pinned or pauses after an unload that failed."""
+    if wanted.replacing or any(model.state in ("loading", "leaving") for model in world.present):
         return None
     plan = _any_plan(world, wanted, members)
-    if plan is None or any(world.models[name].stays_until > world.at for name in plan.leave):
+    if plan is None or any(_stays(world, world.models[name], plan) for name in plan.leave):
         return None
     return plan
+
+
+def _stays(world: World, model: Model, plan: Plan) -> bool:
+    """Whether it may not leave; what is pinned may be loaded anew where it cannot serve as it is."""
+    again = model.name in plan.load and not model.usable
+    return model.stays_until > world.at or (model.pinned and not again)
 
 
 def _any_plan(world: World, wanted: Model, members: Sequence[str]) -> Plan | None:
@@ -95,7 +111,7 @@ def _any_plan(world: World, wanted: Model, members: Sequence[str]) -> Plan | Non
     unusable = tuple(model.name for model in missing if model.state == "ready")
     taken = {model.name for model in loadable}
     others = [model for model in world.present if model.name not in taken]
-    others.sort(key=lambda m: (m.stays_until > world.at, m.waiting + m.serving > 0, m.last_used, m.name), reverse=True)
+    others.sort(key=lambda model: _worth(world, model), reverse=True)
     for keep in range(len(others), -1, -1):
         order = loading_order(world, missing, beside(world, kept + others[:keep]))
         if order is not None:
@@ -129,9 +145,17 @@ def _spare(
     return tuple(model.name for model in leave), order
 
 
+def _worth(world: World, model: Model) -> tuple[bool, bool, bool, float, str]:
+    """Who stays rather than another: who cannot leave, then who is kept, then who is busy, then who was used last."""
+    fast = model.pinned or model.stays_until > world.at
+    return (fast, model.keep, model.waiting + model.serving > 0, model.last_used, model.name)
+
+
 def _loadable(world: World, model: Model, wanted: Model) -> bool:
-    """Members that are not installed, or pause after a failed load, are left out of the plan."""
-    return model.name == wanted.name or model.usable or (model.installed and model.not_before <= world.at)
+    """Members that are not installed, are being replaced or pause after a failed load are left out of the plan."""
+    if model.name == wanted.name or model.usable:
+        return True
+    return model.installed and not model.replacing and model.not_before <= world.at
 
 
 def _wanted_first(models: Sequence[Model]) -> list[Model]:

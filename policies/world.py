@@ -47,7 +47,15 @@ class Model(Protocol):
     @property
     def state(self) -> State: ...
     @property
-    def usable(self) -> bool: ...  # ready, right context, not stalled: it may take requests
+    def usable(self) -> bool: ...  # ready, right context, not stalled or to be replaced: it may take requests
+    @property
+    def replacing(self) -> bool: ...  # being deleted or overwritten: neither served nor loaded until that has ended
+    @property
+    def pinned(self) -> bool: ...  # a person keeps it in memory
+    @property
+    def keep(self) -> bool: ...  # declared to stay beside whatever fits
+    @property
+    def sent_away(self) -> bool: ...  # a person unloaded it: it comes back for a request, not by itself
     @property
     def wrong_context(self) -> bool: ...  # resident with another context than we would load it with
     @property
@@ -113,9 +121,11 @@ class World(Protocol):
     @property
     def budget(self) -> int: ...
     @property
-    def promised(self) -> int: ...  # bytes loading + resident + leaving + orphans
+    def promised(self) -> int: ...  # bytes loading + resident + leaving + orphans + unreachable
     @property
     def orphans(self) -> int: ...  # bytes that runners without a parent still hold
+    @property
+    def unreachable(self) -> Mapping[str, int]: ...  # bytes of runners that no name leads to; Ollama counts them too
     @property
     def device(self) -> int: ...  # bytes Ollama sees as GPU memory
     @property
@@ -134,6 +144,8 @@ class World(Protocol):
     def sets(self) -> Mapping[str, tuple[str, ...]]: ...  # sets allowed in this phase, by name
     @property
     def home(self) -> tuple[str, ...]: ...  # the models of this phase's home set, or none
+    @property
+    def kept(self) -> Sequence[Model]: ...  # every model with `keep`, in the order they are declared
     @property
     def home_due(self) -> bool: ...  # the phase was entered, or home was left, in this life of the daemon
     @property

@@ -16,7 +16,7 @@ def core_config(settings: Settings) -> Config:
     )
     return Config(
         models=tuple(
-            ModelConfig(name, model.size or 0, model.num_ctx or 0, model.parallel)
+            ModelConfig(name, model.size or 0, model.num_ctx or 0, model.parallel, model.keep)
             for name, model in settings.models.items()
         ),
         sets=tuple((name, tuple(members)) for name, members in settings.sets.items()),

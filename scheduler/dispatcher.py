@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Protocol, assert_never
 
 from scheduler.core import messages as m
+from scheduler.core.commands import Command
 from scheduler.core.machine import Machine
 from scheduler.core.state import CoreState
 
@@ -61,6 +62,10 @@ class Dispatcher:
     def state(self) -> CoreState:
         """The core's memory; read only."""
         return self._machine.state
+
+    def objection(self, fact: Command) -> str | None:
+        """Why a person's command would change nothing now; ask it right before posting the fact."""
+        return self._machine.objection(fact)
 
     def attach(self, residency: Residency) -> None:
         """Give residency orders to `residency` from now on."""

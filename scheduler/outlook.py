@@ -3,7 +3,7 @@
 `/status` and `why` both speak from here, so that they cannot contradict each other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from policies import fit
 from scheduler.core import residency, sizes
@@ -22,6 +22,10 @@ class EmptyMemory(WorldView):
     @property
     def orphans(self) -> int:
         return 0
+
+    @property
+    def unreachable(self) -> Mapping[str, int]:
+        return {}
 
 
 def short(name: str) -> str:

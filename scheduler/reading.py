@@ -1,7 +1,7 @@
 """What Ollama's answers say, in the core's words: a row of /api/ps, the details of /api/show, why it is away."""
 
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import httpx
@@ -67,7 +67,8 @@ async def tags(http: httpx.AsyncClient) -> Tags:
 async def show(http: httpx.AsyncClient, model: str) -> tuple[m.Listed, str]:
     """What /api/show tells of a model, and the file that its runner is started with."""
     told = _told(Show, await http.post("/api/show", json={"model": model}))
-    return shown(told), blob(told.modelfile or "")
+    files = weights(told.modelfile or "")
+    return replace(shown(told), blob="+".join(files)), files[0] if files else ""
 
 
 def _told(kind: type[B], answer: httpx.Response) -> B:
@@ -95,12 +96,12 @@ def resident(row: ollama.ProcessResponse.Model) -> m.Resident:
     return m.Resident(name, int(row.size or 0), row.context_length or 0, int(row.size_vram or 0), row.digest or "")
 
 
-def blob(modelfile: str) -> str:
-    """The file named by the FROM line; "" where it names a model."""
-    for line in modelfile.splitlines():
-        if line.startswith("FROM ") and "/" in line:
-            return line.removeprefix("FROM ").strip()
-    return ""
+def weights(modelfile: str) -> tuple[str, ...]:
+    """The files that a runner is started with: that of the first FROM line, then the adapters; none where it names a
+    model."""
+    lines = [line.strip().partition(" ") for line in modelfile.splitlines()]
+    first = [name.strip() for word, _, name in lines if word == "FROM" and "/" in name][:1]
+    return (*first, *(name.strip() for word, _, name in lines if word == "ADAPTER")) if first else ()
 
 
 def shown(show: Show) -> m.Listed:

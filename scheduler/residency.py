@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import httpx
@@ -188,7 +189,7 @@ class Residency:
             self._shown[digest] = known
         shown, self.blobs[name] = known
         remote = remote or shown.remote
-        return m.Listed(name, size, shown.kv_token, shown.trained, shown.num_ctx, digest, shown.embedding, remote)
+        return replace(shown, name=name, size=size, digest=digest, remote=remote)
 
     async def _load(self, model: str) -> None:
         began = self._now()

@@ -88,6 +88,10 @@ class ModelSettings(Section):
     parallel: Count = 1
     """How many requests it is given at once; never above ollama_settings.num_parallel."""
 
+    keep: Switch = False
+    """Whether it shall always stay beside whatever fits: it leaves last, and comes back by itself where there is room.
+    For a small model."""
+
 
 class PhaseSettings(Section):
     """One phase: which sets may be loaded while it is in force."""
@@ -214,6 +218,14 @@ class JournalSettings(Section):
     """Bytes of journal kept; the oldest files go first."""
 
 
+class ControlSettings(Section):
+    """Who may command the daemon, beside needing its token."""
+
+    hosts: Texts = ()
+    """Names of this machine under which commands may come from elsewhere, each with a port or with our own.
+    Loopback, and the address in `listen`, are always taken."""
+
+
 class Settings(Section):
     """The whole configuration."""
 
@@ -243,6 +255,7 @@ class Settings(Section):
     stall: StallSettings = StallSettings()
     probes: ProbeSettings = ProbeSettings()
     journal: JournalSettings = JournalSettings()
+    control: ControlSettings = ControlSettings()
 
     @property
     def listen_at(self) -> tuple[str, int]:

@@ -4,13 +4,15 @@ A story begins with `#` lines that say why it must go so; they are the oracle, t
 stage, then blocks with a blank line between. A name ending in `:` takes the rest of the line as text.
 
     stage   budget SIZE [device SIZE] | policy NAME | phase NAME SET... [home SET] [settle TIME] | set NAME MODEL...
-            model NAME SIZE [listed SIZE] [ctx N] [kv BYTES] [parallel N] [undeclared]
+            model NAME SIZE [listed SIZE] [ctx N] [kv BYTES] [parallel N] [keep] [blob NAME] [undeclared]
             patience CLASS TIME | limit NAME VALUE (a field of Config) | resident MODEL[/CTX]... | begin PHASE
-    facts   arrive ID MODEL [CLASS] [probe|preload|unload] [body SIZE] | left ID | returned ID: ERROR
+    facts   arrive ID MODEL [CLASS] [probe|preload|unload|replace] [body SIZE] | left ID | returned ID: ERROR
             ended ID [OUTCOME] [status N] [first TIME] [cut] [error TEXT...]
             loaded MODEL [size SIZE] [ctx N] | load-failed MODEL: ERROR | unloaded MODEL | unload-failed MODEL: ERROR
             residents MODEL[/CTX]... [asked TIME ago] | listed MODEL[/CTX]... | up
             engine MODEL busy|idle|mute silent TIME [body SIZE] | down: ERROR | memory SIZE [orphans SIZE]
+            pin MODEL TIME [refuse] | unpin MODEL | load MODEL | unload MODEL|all | pause [TIME] [refuse] | resume
+            cancel ID | passthrough on|off (each by "a person")
             enter PHASE | reload CLASS TIME | gap TIME | stop | wait TIME (the core is woken as it asked)
     orders  as they are printed; `-` is none; an order given while time passed begins with the seconds since the start
 """
@@ -18,8 +20,8 @@ stage, then blocks with a blank line between. A name ending in `:` takes the res
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from scheduler.core import messages as m
-from scheduler.core import sizes
+from scheduler.core import messages as m, sizes
+from scheduler.core.commands import Others
 from scheduler.core.config import Config, ModelConfig, PhaseConfig
 from scheduler.core.machine import Machine
 from scheduler.units import parse_duration, parse_size
@@ -74,8 +76,11 @@ class Told:
         listed = parse_size(_option(words, "listed", words[1]))
         context = int(_option(words, "ctx", "0"))
         self.models[name] = m.Listed(name, listed, int(_option(words, "kv", "0")), 131072, context, f"digest of {name}")
+        if "blob" in words:
+            self.models[name] = replace(self.models[name], blob=_option(words, "blob", ""))
         if "undeclared" not in words:
-            self.declared.append(ModelConfig(name, size, 0, int(_option(words, "parallel", "1"))))
+            parallel = int(_option(words, "parallel", "1"))
+            self.declared.append(ModelConfig(name, size, 0, parallel, keep="keep" in words))
 
     def core(self) -> Config:
         """What the core is told."""
@@ -165,7 +170,7 @@ def printed(order: m.Order) -> str:
         case m.AnswerProbe():
             return f"answer-probe {order.id}: {order.because}"
         case m.AnswerWish():
-            return f"answer-wish {order.id}: {order.because}"
+            return f"answer-wish {order.id}{'' if order.granted else ' (refused)'}: {order.because}"
         case m.Recall():
             return f"recall {order.id}: {order.because}"
         case m.Load() | m.AbandonLoad() | m.Unload():
@@ -209,7 +214,7 @@ def _patience(config: Config, cls: str, time: str) -> Config:
 
 
 def _arrive(story: Story, words: list[str], text: str) -> None:
-    kinds: tuple[m.Kind, ...] = ("probe", "preload", "unload")
+    kinds: tuple[m.Kind, ...] = ("probe", "preload", "unload", "replace")
     kind: m.Kind = next((kind for kind in kinds if kind in words), "request")
     cls = next((cls for cls in ("agent", "helper", "batch") if cls in words), "interactive")
     body = parse_size(_option(words, "body", "1kB"))
@@ -219,7 +224,7 @@ def _arrive(story: Story, words: list[str], text: str) -> None:
 
 
 def _ended(story: Story, words: list[str], text: str) -> None:
-    outcomes: tuple[m.Outcome, ...] = ("failed", "abandoned", "stalled", "canned")
+    outcomes: tuple[m.Outcome, ...] = ("failed", "abandoned", "stalled", "canned", "cancelled")
     outcome: m.Outcome = next((outcome for outcome in outcomes if outcome in words), "answered")
     request = story.machine.state.requests.get(words[0])
     service = story.at - (request.started or story.at) if request else 0.0
@@ -247,13 +252,24 @@ def _memory(story: Story, words: list[str], text: str) -> None:
 
 
 def _listed(story: Story, words: list[str], text: str) -> None:
-    """A model named with a context has been made anew with it."""
+    """A model named with a context has been made anew with it, one named with a blob (MODEL/@BLOB) with that."""
     for word in words:
-        name, _, context = word.partition("/")
-        if context:
-            anew = replace(story.told.models[name], num_ctx=int(context), digest=f"digest of {word}")
-            story.told.models[name] = anew
+        name, _, what = word.partition("/")
+        if what:
+            anew = {"blob": what[1:]} if what.startswith("@") else {"num_ctx": int(what)}
+            story.told.models[name] = replace(story.told.models[name], digest=f"digest of {word}", **anew)
     story.post(m.ModelsListed(story.at, tuple(story.told.models[word.partition("/")[0]] for word in words)))
+
+
+def _pin(story: Story, words: list[str], text: str) -> None:
+    others: Others = "refuse" if "refuse" in words else "wait"
+    story.post(m.Pinned(story.at, words[0], story.at + parse_duration(words[1]), "a person", others))
+
+
+def _pause(story: Story, words: list[str], text: str) -> None:
+    others: Others = "refuse" if "refuse" in words else "wait"
+    times = [story.at + parse_duration(word) for word in words if word != "refuse"]
+    story.post(m.Paused(story.at, "a person", times[0] if times else None, others))
 
 
 def _reload(story: Story, words: list[str], text: str) -> None:
@@ -277,6 +293,14 @@ _FACTS: dict[str, Callable[[Story, list[str], str], None]] = {
     "down": lambda s, w, t: s.post(m.OllamaDown(s.at, t)),
     "memory": _memory,
     "enter": lambda s, w, t: s.post(m.PhaseSet(s.at, w[0], "a person")),
+    "pin": _pin,
+    "unpin": lambda s, w, t: s.post(m.Unpinned(s.at, w[0], "a person")),
+    "load": lambda s, w, t: s.post(m.LoadAsked(s.at, w[0], "a person")),
+    "unload": lambda s, w, t: s.post(m.UnloadAsked(s.at, "" if w[0] == "all" else w[0], "a person")),
+    "pause": _pause,
+    "resume": lambda s, w, t: s.post(m.Resumed(s.at, "a person")),
+    "cancel": lambda s, w, t: s.post(m.Cancelled(s.at, w[0], "a person")),
+    "passthrough": lambda s, w, t: s.post(m.PassthroughSet(s.at, w[0] == "on", "a person")),
     "reload": _reload,
     "gap": lambda s, w, t: s.post(m.ClockGap(s.at, parse_duration(w[0]))),
     "stop": lambda s, w, t: s.post(m.Stopping(s.at)),

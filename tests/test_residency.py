@@ -827,9 +827,10 @@ def test_every_order_ends_in_exactly_one_fact(orders: list[tuple[str, str, list[
     asyncio.run(carried_out(orders))
 
 
-def test_a_blob_is_the_file_of_the_from_line(tmp_path: Path) -> None:
-    """A FROM line that names a model is no file; one that names a path with spaces is."""
-    from scheduler.reading import blob
+def test_weights_are_the_files_of_the_first_from_line_and_the_adapters() -> None:
+    """A FROM line that names a model is no file; one that names a path with spaces is; adapters belong to it."""
+    from scheduler.reading import weights
 
-    assert blob("# FROM /no\nFROM /a b/sha256-1\nFROM /second") == "/a b/sha256-1"
-    assert blob("FROM llama3\n") == blob("") == ""
+    assert weights("# FROM /no\nFROM /a b/sha256-1\nFROM /second") == ("/a b/sha256-1",)
+    assert weights("FROM /a\nADAPTER /b") == ("/a", "/b")
+    assert weights("FROM llama3\n") == weights("") == ()

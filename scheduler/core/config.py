@@ -6,12 +6,13 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
     """One declared model. `size` bytes declared (0: not declared), `num_ctx` tokens declared (0: not declared),
-    `parallel` requests at once."""
+    `parallel` requests at once, `keep`: it stays beside whatever fits."""
 
     name: str
     size: int = 0
     num_ctx: int = 0
     parallel: int = 1
+    keep: bool = False
 
 
 @dataclass(frozen=True, slots=True)

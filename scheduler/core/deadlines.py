@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from scheduler.core import requests
+from scheduler.core import operator, requests
 from scheduler.core.messages import AbandonLoad, Order
+from scheduler.core.refusals import RETRY_AFTER
 from scheduler.core.state import CoreState, ModelState, Request
 
 LONGEST_LOAD = 600.0  # seconds: the least limit of a load ("auto")
@@ -12,14 +13,14 @@ SLOWEST = 5.0  # times the learned load
 
 def expire(state: CoreState) -> list[Order]:
     """Refuse who waited too long; abandon a load that takes too long."""
-    orders: list[Order] = []
+    orders = operator.expire(state)
     config = state.config
     while (oldest := _oldest(state)) is not None and state.at >= oldest.arrived + config.give_up:
         message = f"gave up after {config.give_up:.0f} s: {state.verdict or 'its model could not be loaded'}"
-        orders.append(requests.refuse(state, oldest, 503, message, "give up", requests.RETRY_AFTER))
+        orders.append(requests.refuse(state, oldest, 503, message, "give up", RETRY_AFTER))
     while state.ollama != "up" and (oldest := _oldest(state)) is not None and state.at >= _away_due(state, oldest):
         message = f"ollama is not reachable: {state.ollama_error or 'never answered'}"
-        orders.append(requests.refuse(state, oldest, 503, message, "Ollama is away", requests.RETRY_AFTER))
+        orders.append(requests.refuse(state, oldest, 503, message, "Ollama is away", RETRY_AFTER))
     for model in _loading(state):
         if state.at >= model.since + load_limit(state, model) and not model.abandoned_load:
             model.abandoned_load = True
@@ -31,6 +32,7 @@ def next_due(state: CoreState) -> float | None:
     """The next time at which `expire` has something to do; None for never."""
     times = [model.since + load_limit(state, model) for model in _loading(state) if not model.abandoned_load]
     times += [until for name in state.present if (until := state.models[name].stays_until) > state.at]
+    times += operator.next_due(state)
     oldest = _oldest(state)
     if oldest is not None:
         times.append(oldest.arrived + state.config.give_up)

@@ -37,6 +37,7 @@ def move(state: CoreState, model: ModelState, to: State, at: float) -> None:
         state.present.pop(model.name, None)
     else:
         state.present.setdefault(model.name)
+        model.sent_away = model.sent_away and model.state != "absent"
     state.revision += 1
     model.state = to
     model.since = at

@@ -8,8 +8,8 @@ from typing import assert_never
 
 from policies import POLICIES
 from policies.verdict import Change, Serve
-from scheduler.core import deadlines, requests, residency, sizes, stall, transition
-from scheduler.core import messages as m
+from scheduler.core import deadlines, messages as m, operator, refusals, requests, residency, sizes, stall, transition
+from scheduler.core.commands import Command
 from scheduler.core.config import Config
 from scheduler.core.lifecycle import IllegalMove
 from scheduler.core.state import CoreState, ModelState
@@ -46,7 +46,7 @@ class Machine:
         state = self.state
         match fact:
             case m.Arrived():
-                return requests.arrived(state, self._sets, fact) + self._unload_wish(fact)
+                return self._arrived(fact)
             case m.Left():
                 return requests.left(state, fact)
             case m.Returned():
@@ -66,15 +66,25 @@ class Machine:
             case m.ModelsListed():
                 return residency.listed(state, fact) + self._refuse_impossible()
             case m.EngineSeen():
-                return stall.engine_seen(state, fact)
+                return [] if state.passthrough else stall.engine_seen(state, fact)
             case m.OllamaUp():
                 return self._ollama_up(fact)
             case m.OllamaDown():
                 return self._ollama_down(fact)
             case m.MemorySeen():
                 return residency.memory_seen(state, fact) + self._refuse_impossible()
-            case m.PhaseSet():
-                return self._enter(fact)
+            case (
+                m.PhaseSet()
+                | m.Pinned()
+                | m.Unpinned()
+                | m.LoadAsked()
+                | m.UnloadAsked()
+                | m.Paused()
+                | m.Resumed()
+                | m.Cancelled()
+                | m.PassthroughSet()
+            ):
+                return self._obey(fact)
             case m.Reloaded():
                 return self._reload(fact.config)
             case m.ClockGap():
@@ -88,16 +98,23 @@ class Machine:
             case _:
                 assert_never(fact)
 
+    def objection(self, fact: Command) -> str | None:
+        """Why `fact` would change nothing now, in a sentence for the person who gives the command; None if it may."""
+        return operator.objection(self.state, self._world, fact)
+
     def _settle(self) -> list[m.Order]:
         """Expire, advance, repair and ask the policy, until nobody has anything more to do."""
         orders = deadlines.expire(self.state)
         for _ in range(SETTLED_BY_THEN):
-            steps = self._grant_wishes() + transition.advance(self.state, self._world)
+            steps = self._grant_wishes() + operator.forward_replacements(self.state, self._world)
+            steps += transition.advance(self.state, self._world)
+            wake = None
             if self._world.healthy and not self.state.stopping:
-                steps += stall.repair(self.state)
-                steps, wake = self._ask(steps)
-            else:
-                wake = None
+                steps += stall.repair(self.state) + operator.advance(self.state, self._world)
+                if self.state.paused is None:
+                    steps, wake = self._ask(steps)
+                else:
+                    self.state.verdict = refusals.paused(self.state, self.state.paused)
             if not steps:
                 return orders + self._wake(wake)
             orders += steps
@@ -147,17 +164,44 @@ class Machine:
                     orders.append(m.AnswerWish(request.id, f"{name} is loaded"))
         return orders
 
+    def _arrived(self, fact: m.Arrived) -> list[m.Order]:
+        orders = requests.arrived(self.state, self._sets, fact)
+        if fact.kind == "unload" and not orders:
+            orders = self._unload_wish(fact)
+        return orders + operator.tell_kept_out(self.state, self._world)
+
     def _unload_wish(self, fact: m.Arrived) -> list[m.Order]:
-        """A wish to unload is granted where nobody is served or waits."""
+        """A wish to unload is answered at once; it is granted where nobody is served or waits."""
         name = requests.known_as(self.state, fact.model)
-        model = self.state.models.get(name)
-        if fact.kind != "unload" or model is None or model.state != "ready" or not self._world.healthy:
-            return []
-        if model.stays_until > self.state.at:
-            return []
-        if model.running or model.waiting or model.wishes or self.state.transition is not None or self.state.stopping:
-            return []
-        return self._change(Change((name,), (), f"asked for by {fact.client or 'a client'}", cause="asked"))
+        against = self._against_unloading(self.state.models[name])
+        if against is not None:
+            self.state.wishes_refused += 1
+            refused = m.Record(name, "wish refused", f"{fact.client or 'a client'} would have it unloaded: {against}")
+            return [m.AnswerWish(fact.id, against, granted=False), refused]
+        answer = m.AnswerWish(fact.id, f"nobody wants {name}")
+        if self.state.models[name].state != "ready":
+            return [answer]
+        change = Change((name,), (), f"asked for by {fact.client or 'a client'}", cause="asked")
+        return [answer, *self._change(change)]
+
+    def _against_unloading(self, model: ModelState) -> str | None:
+        """Why a client's wish to unload `model` is not followed; None if it is, or if it is not there anyway."""
+        state = self.state
+        if state.ollama != "up" or state.looking or state.budget is None:
+            return "what is in memory is not known now"
+        if model.state == "absent":
+            return None
+        if model.state != "ready" or state.transition is not None or state.stopping:
+            return "what is in memory is changing now"
+        if model.serving or model.waiting or model.wishes:
+            return f"{model.serving} requests run and {model.waiting + model.wishes} wait for it"
+        if model.running or model.replacing:
+            return "it is still at work"
+        if model.pinned:
+            return refusals.pinned(state, state.pins[model.name])
+        if model.keep:
+            return "it is declared to be kept"
+        return "it did not leave when told to a moment ago" if model.stays_until > state.at else None
 
     def _ollama_up(self, fact: m.OllamaUp) -> list[m.Order]:
         state = self.state
@@ -175,6 +219,15 @@ class Machine:
             return []
         state.ollama, state.ollama_since = "down", fact.at
         return transition.abort(state, "Ollama is away")
+
+    def _obey(self, fact: Command) -> list[m.Order]:
+        """What a person said; where something is against it, nothing changes."""
+        against = self.objection(fact)
+        if against is not None:
+            return [m.Record(getattr(fact, "model", ""), "not done", against)]
+        if isinstance(fact, m.PhaseSet):
+            return self._enter(fact)
+        return operator.record(self.state, fact) + operator.tell_kept_out(self.state, self._world)
 
     def _enter(self, fact: m.PhaseSet) -> list[m.Order]:
         self.state.phase = fact.phase
@@ -204,7 +257,7 @@ class Machine:
     def _refuse_excluded(self) -> list[m.Order]:
         orders: list[m.Order] = []
         for name in list(self.state.demanded):
-            reason = requests.excluded(self.state, self._sets, name)
+            reason = refusals.excluded(self.state, self._sets, name)
             if reason is not None:
                 model = self.state.models[name]
                 orders += requests.refuse_waiting(self.state, model, 503, reason, "the phase excludes it")
@@ -213,7 +266,7 @@ class Machine:
     def _refuse_impossible(self) -> list[m.Order]:
         orders: list[m.Order] = []
         for name in list(self.state.demanded):
-            reason = requests.too_large(self.state, self._sets, name)
+            reason = refusals.too_large(self.state, self._sets, name)
             if reason is not None:
                 model = self.state.models[name]
                 orders += requests.refuse_waiting(self.state, model, 500, reason, "it can never fit")
@@ -251,6 +304,7 @@ class Machine:
             known = declared.get(model.name)
             model.declared = known.size if known else 0
             model.parallel = known.parallel if known else config.num_parallel
+            model.keep = bool(known and known.keep)
             sizes.refresh(state, model)
 
     def __repr__(self) -> str:
@@ -267,3 +321,4 @@ def _relink(state: CoreState) -> None:
         for cls, queue in model.queues.items():
             model.queues[cls] = {i: state.requests[i] for i in queue}
         model.preloads = {i: state.requests[i] for i in model.preloads}
+        model.replacements = {i: state.requests[i] for i in model.replacements}

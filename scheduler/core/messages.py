@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scheduler.core.commands import (
-    Cancelled,
-    LoadAsked,
-    PassthroughSet,
-    Paused,
-    PhaseSet,
-    Pinned,
-    Resumed,
-    UnloadAsked,
-    Unpinned,
+    Cancelled as Cancelled,
+    LoadAsked as LoadAsked,
+    PassthroughSet as PassthroughSet,
+    Paused as Paused,
+    PhaseSet as PhaseSet,
+    Pinned as Pinned,
+    Resumed as Resumed,
+    UnloadAsked as UnloadAsked,
+    Unpinned as Unpinned,
 )
 from scheduler.core.config import Config
 
@@ -288,15 +288,16 @@ Fact = (
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Send this request to Ollama now; its slot is taken. `context` is the num_ctx that native paths carry (0: none).
-    `model` is the name to send it under where the path carries no num_ctx: that of the runner, if the name it was
-    asked by would be loaded anew. A probe may be forwarded too; a wish only while everything passes through, as its
-    client sent it."""
+    """Send this request to Ollama now; its slot is taken. `context` is the num_ctx that native paths carry (0: none);
+    where the path carries none it goes out under the name `name` ("": as it was asked for), since the one it was asked
+    by would be loaded anew. A probe may be forwarded too; a wish only while everything passes through, as its client
+    sent it."""
 
     id: str
     model: str
     context: int
     because: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,48 +3,82 @@
 from dataclasses import replace
 
 from scheduler.core import sizes, turns
+from scheduler.core.commands import Cancelled
 from scheduler.core.messages import (
     AnswerProbe,
-    AnswerWish,
     Arrived,
     Ended,
     Forward,
     Left,
     Look,
     Order,
+    Recall,
     Refuse,
     Returned,
 )
+from scheduler.core.refusals import RETRY_AFTER, not_found, refusal
 from scheduler.core.state import CoreState, ModelState, Request
 from scheduler.core.view import Sets
 
-BUSY = "server busy, please try again.  maximum pending requests exceeded"  # Ollama's words, two spaces and all
-RETRY_AFTER = 5  # seconds told to clients that a moment's wait may help
 SENDS = 2  # an untouched request is sent again once
 
 
 def arrived(state: CoreState, sets: Sets, fact: Arrived) -> list[Order]:
     """Take the request in, or refuse it for a reason known now."""
-    name = known_as(state, fact.model)
-    if name != fact.model:
-        fact = replace(fact, model=name, alias=fact.alias or fact.model)
-    refusal = _refusal(state, sets, fact)
-    if refusal is not None:
-        return [refusal]
-    model = state.models[fact.model] if fact.model in state.models else _unheard_of(state, fact.model)
+    state.keep_alive_ignored += fact.keep_alive
+    name = fact.model if fact.kind == "replace" else known_as(state, fact.model)
+    named = fact.model if name != fact.model else ""
+    if named:
+        fact = replace(fact, model=name, alias=fact.alias or named)
+    if not state.passthrough and (refused := refusal(state, sets, fact)) is not None:
+        return [refused]
+    model = known(state, fact.model)
     state.seq += 1
     cls = fact.cls if fact.cls in model.queues else "interactive"
     request = Request(
         fact.id, state.seq, fact.model, cls, fact.kind, fact.at, fact.alias, fact.dialect, fact.client, fact.session
     )
-    request.body_bytes = fact.body_bytes
+    request.body_bytes, request.named = fact.body_bytes, named
+    if state.passthrough:
+        state.requests[request.id] = request
+        return [_lease(state, model, request, f"everything passes through: {state.passthrough} said so")]
     if fact.kind == "probe":
         return _probe(state, model, request)
     if fact.kind == "unload":
-        return [AnswerWish(fact.id, "an unload is a wish: answered at once")]
+        return []  # a wish, which the machine answers at once
     state.requests[request.id] = request
     turns.enqueue(state, model, request)
     return []
+
+
+def let_through(state: CoreState) -> list[Order]:
+    """Everything that waits is forwarded as it is."""
+    orders: list[Order] = []
+    for request in [request for request in state.requests.values() if request.place == "waiting"]:
+        model = state.models[request.model]
+        turns.dequeue(state, model, request)
+        orders.append(_lease(state, model, request, f"everything passes through: {state.passthrough} said so"))
+    return orders
+
+
+def replace_now(state: CoreState, request: Request, because: str) -> Order:
+    """Forward what deletes or overwrites a model; until it has ended the model is neither served nor loaded."""
+    request.place = "running"
+    request.started = state.at
+    request.sent += 1
+    return Forward(request.id, request.model, 0, because)
+
+
+def cancel(state: CoreState, fact: Cancelled) -> list[Order]:
+    """End a request because a person said so: one that waits is refused, one that runs is recalled."""
+    request = state.requests[fact.id]
+    request.cancelled = fact.by
+    if request.place == "waiting":
+        return [refuse(state, request, 403, f"cancelled by {fact.by}", "cancelled")]
+    if request.place == "recalled" or request.abandoned:
+        return []
+    request.place = "recalled"
+    return [Recall(request.id, f"cancelled by {fact.by}", "cancelled")]
 
 
 def known_as(state: CoreState, name: str) -> str:
@@ -62,7 +96,7 @@ def left(state: CoreState, fact: Left) -> list[Order]:
         _forget(state, request)
     elif not request.abandoned:
         request.abandoned = True
-        if request.kind != "probe":
+        if _is_work(request):
             model = state.models[request.model]
             model.unwanted += 1
             model.last_used = fact.at
@@ -80,12 +114,14 @@ def returned(state: CoreState, fact: Returned) -> list[Order]:
     recalled = request.place == "recalled"
     _free_slot(state, model, request)
     orders: list[Order] = []
-    if not recalled:
+    if not recalled and not state.passthrough:
         orders += look(state, f"{request.id} came back: {fact.error}")
     if request.abandoned or request.kind == "probe":
         _forget(state, request)
         if request.kind == "probe" and not request.abandoned:
             orders.append(AnswerProbe(request.id, "its model went away under it"))
+    elif request.cancelled:
+        orders.append(refuse(state, request, 403, f"cancelled by {request.cancelled}", "cancelled"))
     elif state.stopping:
         orders.append(refuse(state, request, 503, "shutting down", "the daemon is stopping", RETRY_AFTER))
     elif request.sent >= SENDS:
@@ -93,7 +129,7 @@ def returned(state: CoreState, fact: Returned) -> list[Order]:
         orders.append(refuse(state, request, 500, message, "sent again once already"))
     else:
         turns.enqueue(state, model, request)
-        orders += refuse_missing(state, model)
+        orders += let_through(state) if state.passthrough else refuse_missing(state, model)
     return orders
 
 
@@ -105,16 +141,23 @@ def ended(state: CoreState, fact: Ended) -> list[Order]:
     model = state.models[request.model]
     _free_slot(state, model, request)
     _forget(state, request)
-    if request.kind != "probe" and not request.abandoned:
+    if request.kind == "replace":  # what is there now is another model, if any
+        model.digest = model.blob = ""
+        model.measured = model.unaided = 0
+        sizes.refresh(state, model)
+    elif _is_work(request) and not request.abandoned:
         model.last_used = fact.at
     if fact.cut:
         model.last_cut = fact.at
     elif fact.outcome == "answered":
         model.last_cut = None
-    if fact.outcome == "answered" and request.kind != "probe" and (fact.status or 200) < 400:
+    if fact.outcome == "answered" and request.kind == "request" and (fact.status or 200) < 400:
         _learn(state, model, request, fact)
     troubled = fact.outcome == "failed" or (fact.status or 0) >= 500
-    return look(state, f"{request.id} failed: {fact.error or fact.status}") if troubled else []
+    if state.passthrough or not (troubled or request.kind == "replace"):
+        return []
+    why = f"{request.id} failed: {fact.error or fact.status}" if troubled else f"{model.name} was replaced or deleted"
+    return look(state, why)
 
 
 def look(state: CoreState, because: str) -> list[Order]:
@@ -164,77 +207,26 @@ def refuse_missing(state: CoreState, model: ModelState) -> list[Order]:
     return orders
 
 
-def excluded(state: CoreState, sets: Sets, model: str) -> str | None:
-    """Why the present phase excludes `model`; None if it does not."""
-    if sets.of(model):
-        return None
-    names = ", ".join(sets.names_of(model))
-    return f"model '{model}' is not served in phase '{state.phase}': it is only in set {names}"
-
-
-def too_large(state: CoreState, sets: Sets, model: str) -> str | None:
-    """Why no allowed set of `model` can ever be held; None if one can (or the budget is not known yet)."""
-    here = state.models.get(model)
-    if state.budget is None or not sets.of(model) or (here is not None and here.usable):
-        return None  # one that grew, or was adopted, above the budget serves as long as it is there
-    needs = [sum(state.models[m].size for m in members if m in state.models) for members in sets.of(model)]
-    least = min(needs)
-    if least <= state.budget:
-        return None
-    return (
-        f"model '{model}' requires more memory ({least / 1e9:.1f} GB with its set) "
-        f"than is available ({state.budget / 1e9:.1f} GB)"
-    )
-
-
-def _refusal(state: CoreState, sets: Sets, fact: Arrived) -> Refuse | None:
-    if state.stopping:
-        return Refuse(fact.id, 503, "shutting down", "the daemon is stopping", RETRY_AFTER)
-    if not _installed(state, fact.model):
-        return Refuse(fact.id, 404, not_found(fact.dialect, fact.alias or fact.model), "not installed")
-    if fact.kind == "probe":
-        if state.ollama == "down":
-            return Refuse(fact.id, 503, f"ollama is not reachable: {state.ollama_error}", "Ollama is away", RETRY_AFTER)
-        return None
-    if fact.kind == "unload":
-        return None
-    reason = excluded(state, sets, fact.model)
-    if reason is not None:
-        return Refuse(fact.id, 503, reason, "the phase excludes it", RETRY_AFTER)
-    reason = too_large(state, sets, fact.model)
-    if reason is not None:
-        return Refuse(fact.id, 500, reason, "it can never fit")
-    if turns.waiting_count(state) >= state.config.queue_limit:
-        return Refuse(fact.id, 503, BUSY, "the queue is full", RETRY_AFTER)
-    return None
-
-
-def not_found(dialect: str, name: str) -> str:
-    """Ollama's words for a model it does not have."""
-    if dialect in ("embed", "embeddings", "openai-embeddings"):
-        return f'model "{name}" not found, try pulling it first'
-    return f"model '{name}' not found"
-
-
-def _installed(state: CoreState, name: str) -> bool:
-    """Whether Ollama has the model; before it was ever heard, everything may be there."""
-    if state.listed is None:
-        return True
+def known(state: CoreState, name: str) -> ModelState:
+    """What is kept of the model `name`; a place is made for one never heard of."""
     model = state.models.get(name)
-    return model is not None and (model.installed or model.state != "absent")
-
-
-def _unheard_of(state: CoreState, name: str) -> ModelState:
-    model = ModelState(name, parallel=state.config.num_parallel, since=state.at, away_since=state.at)
-    state.models[name] = model
-    sizes.refresh(state, model)
+    if model is None:
+        model = ModelState(name, parallel=state.config.num_parallel, since=state.at, away_since=state.at)
+        state.models[name] = model
+        sizes.refresh(state, model)
     return model
+
+
+def _is_work(request: Request) -> bool:
+    """Whether it is asked of a model at all: a health check, a wish or a replacement is not."""
+    return request.kind == "request"
 
 
 def _probe(state: CoreState, model: ModelState, request: Request) -> list[Order]:
     """A probe takes a free slot that nobody else wants, or gets its canned success (P5)."""
     free = model.usable and model.running < model.parallel and not model.waiting
-    if free and state.transition is None and state.ollama == "up" and not state.looking:
+    calm = state.transition is None and state.paused is None
+    if free and calm and state.ollama == "up" and not state.looking:
         state.requests[request.id] = request
         return [_lease(state, model, request, "a health check on a free slot")]
     return [AnswerProbe(request.id, "a health check never loads or waits")]
@@ -246,18 +238,31 @@ def _lease(state: CoreState, model: ModelState, request: Request, because: str) 
     request.started = state.at
     request.sent += 1
     model.running_ids[request.id] = None
-    if request.kind == "probe":
-        model.unwanted += 1
-    else:
+    if _is_work(request):
         model.last_used = state.at
-    return Forward(request.id, request.model, model.context, because)
+    else:
+        model.unwanted += 1
+    if state.passthrough:
+        return Forward(request.id, request.model, 0, because)
+    return Forward(request.id, request.model, model.context, because, _runners_name(state, model, request))
+
+
+def _runners_name(state: CoreState, model: ModelState, request: Request) -> str:
+    """The name of the runner, for one who asked by another name of its blob that would be loaded anew; else ""."""
+    other = state.models.get(request.named)
+    same = other is None or sizes.expected_context(state, other) == sizes.expected_context(state, model)
+    return "" if same else model.name
 
 
 def _free_slot(state: CoreState, model: ModelState, request: Request) -> None:
     state.revision += 1
+    state.strays.pop(request.id, None)
+    if request.id in model.replacements:
+        del model.replacements[request.id]
+        return
     del model.running_ids[request.id]
     model.idle_engine_since = None
-    if request.kind == "probe" or request.abandoned:
+    if request.abandoned or not _is_work(request):
         model.unwanted -= 1
     else:
         _note_quiet(state)
@@ -268,7 +273,7 @@ def _forget(state: CoreState, request: Request) -> None:
     if request.place == "waiting":
         turns.dequeue(state, model, request)
     del state.requests[request.id]
-    if request.kind != "probe" and not request.abandoned:
+    if request.kind in ("request", "preload") and not request.abandoned:
         _note_quiet(state)
 
 

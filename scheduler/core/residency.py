@@ -10,11 +10,11 @@ from scheduler.core.messages import (
     ModelsListed,
     Order,
     Record,
+    Resident as Row,
     Residents,
     Unloaded,
     UnloadFailed,
 )
-from scheduler.core.messages import Resident as Row
 from scheduler.core.state import CoreState, ModelState
 
 PAUSES = (2.0, 10.0, 30.0, 60.0, 120.0, 300.0)  # seconds between tries of a load that fails
@@ -87,7 +87,11 @@ def unload_failed(state: CoreState, fact: UnloadFailed) -> list[Order]:
 def residents(state: CoreState, fact: Residents) -> list[Order]:
     """Hold what is believed against what /api/ps says; what we changed after it was asked outweighs it."""
     orders: list[Order] = []
-    rows = {requests.known_as(state, row.name): row for row in fact.models}
+    stuck = {row.digest: row.size for row in fact.models if row.digest in state.unreachable}
+    if stuck != state.unreachable:
+        state.unreachable = stuck
+        state.revision += 1
+    rows = {requests.known_as(state, row.name): row for row in fact.models if row.digest not in stuck}
     if state.looking and fact.asked < state.look_since:
         orders.append(Look("what was read is older than the reason to read it again"))
     else:
@@ -104,6 +108,7 @@ def residents(state: CoreState, fact: Residents) -> list[Order]:
 
 def listed(state: CoreState, fact: ModelsListed) -> list[Order]:
     """Learn what is installed; those who wait for what is not there any more are told."""
+    orders: list[Order] = []
     state.listed = fact.models
     names = {row.name for row in fact.models}
     for row in fact.models:
@@ -111,13 +116,15 @@ def listed(state: CoreState, fact: ModelsListed) -> list[Order]:
         other = bool(model.digest and row.digest and model.digest != row.digest)
         if other or (model.installed and model.modelfile_ctx != row.num_ctx):
             model.measured = model.unaided = 0
-        model.installed = True
+        if model.state in ("ready", "draining") and model.blob and row.blob and model.blob != row.blob:
+            orders += _out_of_reach(state, model)
+        model.installed, model.blob = True, row.blob
         model.listed_size, model.kv_token, model.trained = row.size, row.kv_token, row.trained
         model.modelfile_ctx, model.embedding, model.digest = row.num_ctx, row.embedding, row.digest
         sizes.refresh(state, model)
         _judge_context(state, model)
     _join_names(state)
-    orders = [
+    orders += [
         order
         for row in fact.models
         if row.remote  # asked for before it was known that it needs no memory here; now it is passed straight through
@@ -144,14 +151,31 @@ def memory_seen(state: CoreState, fact: MemorySeen) -> list[Order]:
     return []
 
 
+def _out_of_reach(state: CoreState, model: ModelState) -> list[Order]:
+    """Its name leads to another blob now, so nothing unloads the old runner; Ollama keeps runners by blob, and its
+    /api/ps shows this one under the old digest for as long as it lives."""
+    state.unreachable[model.digest] = model.held
+    move(state, model, "absent", state.at)
+    model.left_because = "its name leads to another blob: the old runner stays until Ollama restarts"
+    transition.gone(state, model.name)
+    return [
+        Record(model.name, "out of reach", f"{model.left_because}; it holds {state.unreachable[model.digest]} bytes")
+    ]
+
+
 def _join_names(state: CoreState) -> None:
-    """Names of one manifest are one model: the one in use is kept, else the configured one, else the first; a name that
-    is itself in use stays as it is for now."""
+    """Names of one blob are one model: the one in use is kept, else the configured one, in the order of configuration,
+    else the first; a name that is itself in use stays as it is for now."""
     first: dict[str, ModelState] = {}
-    names = [model for model in state.models.values() if model.installed and model.digest]
-    for model in sorted(names, key=lambda m: (m.state == "absent" and m.name not in state.demanded, not m.declared)):
+    order = {model.name: n for n, model in enumerate(state.config.models)}
+    names = [model for model in state.models.values() if model.installed and (model.blob or model.digest)]
+
+    def rank(model: ModelState) -> tuple[bool, int]:
+        return (model.state == "absent" and model.name not in state.demanded, order.get(model.name, len(order)))
+
+    for model in sorted(names, key=rank):
         model.same_as = ""
-        kept = first.setdefault(model.digest, model)
+        kept = first.setdefault(model.blob or model.digest, model)
         if kept is not model and model.state == "absent" and not model.running and model.name not in state.demanded:
             model.same_as, model.installed = kept.name, False
 

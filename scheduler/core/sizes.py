@@ -69,9 +69,14 @@ def device(state: CoreState) -> int:
 
 def free(state: CoreState) -> int:
     """Bytes of the device that nobody holds; orphans are not seen by Ollama."""
-    return device(state) - sum(state.models[name].held for name in state.present)
+    return device(state) - sum(state.models[name].held for name in state.present) - sum(state.unreachable.values())
 
 
 def promised(state: CoreState) -> int:
-    """Bytes loading + resident + leaving, and what orphans hold."""
-    return state.orphans + sum(state.models[name].held for name in state.present)
+    """Bytes loading + resident + leaving, and what orphans and runners out of reach hold."""
+    return unowned(state) + sum(state.models[name].held for name in state.present)
+
+
+def unowned(state: CoreState) -> int:
+    """Bytes held by runners that no order reaches: without a parent, or with a name that got another blob."""
+    return state.orphans + sum(state.unreachable.values())

@@ -6,8 +6,29 @@ from typing import Literal
 
 from policies.verdict import Cause, Memo
 from policies.world import CLASSES, State
+from scheduler.core.commands import Others
 from scheduler.core.config import Config
 from scheduler.core.messages import Kind, Listed
+
+
+@dataclass(slots=True)
+class Pin:
+    """`model` is kept in memory until `until` (monotonic seconds) because `owner` said so."""
+
+    model: str
+    until: float
+    owner: str
+    others: Others
+
+
+@dataclass(slots=True)
+class Pause:
+    """Nobody is served since `since`, until `until` (None: until resumed), because `owner` said so."""
+
+    since: float
+    until: float | None
+    owner: str
+    others: Others
 
 
 @dataclass(slots=True)
@@ -29,6 +50,8 @@ class Request:
     started: float | None = None  # forwarded at
     sent: int = 0  # times forwarded
     abandoned: bool = False  # its client left while it ran: its slot is taken until it has ended
+    named: str = ""  # the full name it was asked by, where the model is kept under another
+    cancelled: str = ""  # who ended it, until it has ended
 
 
 @dataclass(slots=True)
@@ -45,7 +68,11 @@ class ModelState:
     modelfile_ctx: int = 0
     embedding: bool = False
     digest: str = ""
-    same_as: str = ""  # another name of the same manifest, under which both are kept: Ollama has one runner for them
+    blob: str = ""  # what its runner is started with
+    same_as: str = ""  # another name of the same blob, under which both are kept: Ollama has one runner for them
+    keep: bool = False  # declared to stay beside whatever fits
+    pinned: bool = False
+    sent_away: bool = False  # unloaded by a person: only a request, a load or a pin brings it back
     # what is reckoned with now: derived from the above and what was learned, kept here because it is read often
     size: int = 0
     predicted: int = 0
@@ -87,12 +114,18 @@ class ModelState:
     preloads: dict[str, Request] = field(default_factory=dict)
     running_ids: dict[str, None] = field(default_factory=dict)
     unwanted: int = 0  # of those running: probes, and requests whose client left
+    replacements: dict[str, Request] = field(default_factory=dict)  # what deletes or overwrites it, waiting or running
     last_used: float = 0.0
 
     @property
     def usable(self) -> bool:
-        """Ready, with the right context, and not stalled: it may take requests."""
-        return self.state == "ready" and not self.wrong_context and not self.stalled
+        """Ready, with the right context, not stalled and not to be replaced: it may take requests."""
+        return self.state == "ready" and not self.wrong_context and not self.stalled and not self.replacements
+
+    @property
+    def replacing(self) -> bool:
+        """Somebody deletes it or overwrites it: until that has ended it is neither served nor loaded."""
+        return bool(self.replacements)
 
     @property
     def running(self) -> int:
@@ -164,5 +197,14 @@ class CoreState:
     quiet_since: float = 0.0
     home_due: bool = False
     stopping: bool = False
+    pins: dict[str, Pin] = field(default_factory=dict)
+    paused: Pause | None = None
+    passthrough: str = ""  # who let everything through; "": nobody
+    strays: dict[str, None] = field(default_factory=dict)  # let through and still running
+    asked: dict[str, str] = field(default_factory=dict)  # loads that a person waits for, by whom
+    asked_out: dict[str, str] = field(default_factory=dict)  # unloads that a person waits for, by whom
+    unreachable: dict[str, int] = field(default_factory=dict)  # bytes of runners whose name got another blob, by digest
+    keep_alive_ignored: int = 0  # requests that came with a keep_alive
+    wishes_refused: int = 0  # unload wishes of clients that were not followed
     wake_at: float | None = None
     healed: int = 0

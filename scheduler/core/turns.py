@@ -24,6 +24,11 @@ def first(model: ModelState, at: float, patience: Mapping[str, float]) -> Reques
 
 def enqueue(state: CoreState, model: ModelState, request: Request) -> None:
     """Put `request` into its queue, at its place by arrival."""
+    request.place = "waiting"
+    if request.kind == "replace":
+        model.replacements[request.id] = request
+        state.revision += 1
+        return
     queue = model.preloads if request.kind == "preload" else model.queues[request.cls]
     behind = [other for other in queue.values() if other.seq > request.seq] if request.sent else []
     for other in behind:
@@ -31,7 +36,6 @@ def enqueue(state: CoreState, model: ModelState, request: Request) -> None:
     queue[request.id] = request
     for other in behind:
         queue[other.id] = other
-    request.place = "waiting"
     if request.kind != "preload":
         model.waiting += 1
         state.revision += model.waiting == 1
@@ -42,6 +46,10 @@ def enqueue(state: CoreState, model: ModelState, request: Request) -> None:
 
 def dequeue(state: CoreState, model: ModelState, request: Request) -> None:
     """Take `request` out of its queue."""
+    if request.kind == "replace":
+        del model.replacements[request.id]
+        state.revision += 1
+        return
     queue = model.preloads if request.kind == "preload" else model.queues[request.cls]
     del queue[request.id]
     if request.kind != "preload":
@@ -53,5 +61,5 @@ def dequeue(state: CoreState, model: ModelState, request: Request) -> None:
 
 
 def waiting_count(state: CoreState) -> int:
-    """How many requests and preloads wait, all models together."""
-    return sum(state.models[name].waiting + state.models[name].wishes for name in state.demanded)
+    """How many requests wait, all models together; the preloads of one model are one."""
+    return sum(state.models[name].waiting + bool(state.models[name].wishes) for name in state.demanded)

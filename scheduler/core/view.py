@@ -22,6 +22,7 @@ class Sets:
         self.every: Mapping[str, tuple[str, ...]] = named
         self.allowed: Mapping[str, tuple[str, ...]] = {n: named[n] for n in self.phase.sets if n in named}
         self.home: tuple[str, ...] = named.get(self.phase.home, ())
+        self.kept = tuple(model.name for model in config.models if model.keep)
         self._in_any = {model for members in named.values() for model in members}
         self._of: dict[str, tuple[tuple[str, ...], ...]] = {}
 
@@ -57,7 +58,15 @@ class WorldView:
     @property
     def healthy(self) -> bool:
         state = self._state
-        return state.ollama == "up" and not state.looking and state.budget is not None
+        well = state.ollama == "up" and not state.looking and state.budget is not None
+        return well and not state.passthrough and not self._straying
+
+    @property
+    def _straying(self) -> bool:
+        """Whether something that was let through runs on a model that is not seen in memory: Ollama may be loading
+        it, so that nothing else may be ordered."""
+        state = self._state
+        return any(state.models[state.requests[i].model].state == "absent" for i in state.strays)
 
     @property
     def budget(self) -> int:
@@ -70,6 +79,10 @@ class WorldView:
     @property
     def orphans(self) -> int:
         return self._state.orphans
+
+    @property
+    def unreachable(self) -> Mapping[str, int]:
+        return self._state.unreachable
 
     @property
     def device(self) -> int:
@@ -108,6 +121,10 @@ class WorldView:
     @property
     def home(self) -> tuple[str, ...]:
         return self._sets.home
+
+    @property
+    def kept(self) -> Sequence[ModelState]:
+        return [self._state.models[name] for name in self._sets.kept]
 
     @property
     def home_due(self) -> bool:

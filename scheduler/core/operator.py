@@ -1,0 +1,304 @@
+"""What a person tells the scheduler: what is objected to, what it changes, and what comes of it step by step."""
+
+from collections.abc import Iterator, Sequence
+from typing import assert_never
+
+from policies import fit
+from policies.verdict import Change
+from scheduler.core import refusals, requests, transition
+from scheduler.core.commands import (
+    Cancelled,
+    Command,
+    LoadAsked,
+    PassthroughSet,
+    Paused,
+    PhaseSet,
+    Pinned,
+    Resumed,
+    UnloadAsked,
+    Unpinned,
+)
+from scheduler.core.messages import Order, Record
+from scheduler.core.state import CoreState, ModelState, Pause, Pin, Request
+from scheduler.core.view import WorldView
+
+LONGEST_PIN = 86400.0  # seconds
+
+
+def objection(state: CoreState, world: WorldView, fact: Command) -> str | None:  # noqa: C901 - one arm per command
+    """Why `fact` cannot be taken now, in a sentence for the person; None if it can."""
+    match fact:
+        case PhaseSet():
+            phases = [phase.name for phase in state.config.phases]
+            return None if fact.phase in phases else f"there is no phase '{fact.phase}': there are {', '.join(phases)}"
+        case Pinned():
+            if not state.at < fact.until <= state.at + LONGEST_PIN:
+                return "a pin lasts more than nothing and at most 24 hours"
+            return _cannot_load(state, world, fact.model, "pinned")
+        case Unpinned():
+            return None if fact.model in state.pins else f"'{fact.model}' is not pinned"
+        case LoadAsked():
+            return _cannot_load(state, world, fact.model, "loaded")
+        case UnloadAsked():
+            return _cannot_unload(state, fact.model)
+        case Paused():
+            return "a pause ends in the future" if fact.until is not None and fact.until <= state.at else _open(state)
+        case Resumed():
+            return None if state.paused is not None else "nothing is paused"
+        case Cancelled():
+            return None if fact.id in state.requests else f"no request '{fact.id}' waits or runs"
+        case PassthroughSet():
+            return (
+                None if fact.on != bool(state.passthrough) else f"passthrough is {'on' if fact.on else 'off'} already"
+            )
+        case _:
+            assert_never(fact)
+
+
+def record(state: CoreState, fact: Command) -> list[Order]:
+    """What a command that nothing is said against changes at once. A phase is the machine's own affair."""
+    state.revision += 1
+    match fact:
+        case Pinned():
+            model = requests.known(state, fact.model)
+            state.pins[fact.model] = Pin(fact.model, fact.until, fact.by, fact.others)
+            model.pinned, model.sent_away = True, False
+            state.asked_out.pop(fact.model, None)
+            return [Record(fact.model, "pinned", f"by {fact.by} for {fact.until - state.at:.0f} s")]
+        case Unpinned():
+            return _unpin(state, fact.model, f"by {fact.by}")
+        case LoadAsked():
+            requests.known(state, fact.model)
+            state.asked[fact.model] = fact.by
+            state.asked_out.pop(fact.model, None)
+            return [Record(fact.model, "load asked for", f"by {fact.by}")]
+        case UnloadAsked():
+            return _ask_out(state, fact)
+        case Paused():
+            state.paused = Pause(fact.at, fact.until, fact.by, fact.others)
+            state.asked.clear()
+            given_up = transition.abort(state, f"paused by {fact.by}")
+            return [Record("", "paused", refusals.paused(state, state.paused)), *given_up, *_tell_paused(state)]
+        case Resumed():
+            state.paused = None
+            return [Record("", "resumed", f"by {fact.by}")]
+        case Cancelled():
+            return requests.cancel(state, fact)
+        case PassthroughSet():
+            return _pass_through(state, fact)
+        case PhaseSet():
+            return []
+        case _:
+            assert_never(fact)
+
+
+def expire(state: CoreState) -> list[Order]:
+    """End the pins and the pause whose time is over."""
+    orders: list[Order] = []
+    for pin in [pin for pin in state.pins.values() if pin.until <= state.at]:
+        orders += _unpin(state, pin.model, "its time is over")
+    if state.paused is not None and state.paused.until is not None and state.paused.until <= state.at:
+        state.paused = None
+        state.revision += 1
+        orders.append(Record("", "resumed", "its time is over"))
+    return orders
+
+
+def next_due(state: CoreState) -> Iterator[float]:
+    """The times at which `expire` or `advance` has something to do."""
+    yield from (pin.until for pin in state.pins.values())
+    if state.paused is not None and state.paused.until is not None:
+        yield state.paused.until
+    pauses = (state.models[name].not_before for name in (*state.asked, *state.pins))
+    yield from (when for when in pauses if when > state.at)
+
+
+def advance(state: CoreState, world: WorldView) -> list[Order]:
+    """Begin the change that a person waits for, once none is under way."""
+    if state.transition is not None or state.stopping:
+        return []
+    change = _clearing(state) if state.paused is not None else _unloading(state) or _loading(state, world)
+    if change is None:
+        return []
+    if set(change.leave) & set(world.home):
+        state.home_due = True
+    first = Record((change.load or change.leave)[0], "transition begun", change.because)
+    return [first, *transition.begin(state, change)]
+
+
+def forward_replacements(state: CoreState, world: WorldView) -> list[Order]:
+    """What deletes or overwrites a model goes out once the model is out of memory."""
+    if not world.healthy:
+        return []
+    waiting = [r for r in state.requests.values() if r.kind == "replace" and r.place == "waiting"]
+    return [
+        requests.replace_now(state, request, "its model is out of memory")
+        for request in waiting
+        if state.models[request.model].state == "absent"
+    ]
+
+
+def kept_out(state: CoreState, world: WorldView, name: str) -> Pin | None:
+    """The pin that must end before `name` can be held beside the pinned; None if none must, or it serves."""
+    model = state.models[name]
+    if not state.pins or model.usable:
+        return None
+    pins = sorted((p for p in state.pins.values() if p.model != name), key=lambda p: (p.until, p.model))
+    stays = [state.models[pin.model] for pin in pins]
+    for gone, pin in enumerate(pins):
+        if _together(world, model, stays[gone:]):
+            return pins[gone - 1] if gone else None
+        if gone + 1 == len(pins):
+            return pin
+    return None
+
+
+def tell_kept_out(state: CoreState, world: WorldView) -> list[Order]:
+    """Refuse those whom a pin keeps out for longer than their patience, or at once where it says so."""
+    orders: list[Order] = []
+    for name in list(state.demanded) if state.pins and state.budget is not None else ():
+        pin = kept_out(state, world, name)
+        if pin is None:
+            continue
+        model = state.models[name]
+        for request in [*model.requests(), *model.preloads.values()]:
+            if pin.others == "refuse" or pin.until > request.arrived + _patience(state, world, request):
+                text = f"model '{name}' cannot be loaded: {refusals.pinned(state, pin)}"
+                retry = refusals.seconds_left(state, pin.until)
+                orders.append(requests.refuse(state, request, 503, text, "a pin keeps it out", retry))
+    return orders
+
+
+def _patience(state: CoreState, world: WorldView, request: Request) -> float:
+    return state.config.give_up if request.kind == "preload" else world.patience[request.cls]
+
+
+def _together(world: WorldView, model: ModelState, pinned: Sequence[ModelState]) -> bool:
+    for members in (*world.sets_of(model.name), (model.name,)):
+        names = dict.fromkeys([*members, *(other.name for other in pinned)])
+        if fit.holdable(world, [world.models[name] for name in names if name in world.models]):
+            return True
+    return False
+
+
+def _open(state: CoreState) -> str | None:
+    return "everything passes through: switch passthrough off first" if state.passthrough else None
+
+
+def _cannot_load(state: CoreState, world: WorldView, name: str, what: str) -> str | None:
+    if (closed := _open(state)) is not None:
+        return closed
+    if state.paused is not None:
+        return f"{refusals.paused(state, state.paused)}: resume first"
+    if not refusals.installed(state, name):
+        return f"model '{name}' is not installed"
+    if not world.sets_of(name):
+        return f"phase '{state.phase}' excludes '{name}': enter another one first"
+    if state.budget is None:
+        return "how much memory there is, is not known yet: ask again in a moment"
+    model = state.models.get(name)
+    if model is None or model.usable:
+        others: list[Pin] = []
+    else:
+        if not fit.holdable(world, [model]):
+            return f"'{name}' needs {model.size / 1e9:.1f} GB and the budget is {state.budget / 1e9:.1f} GB"
+        others = [pin for pin in state.pins.values() if pin.model != name]
+    if model is not None and others and not _together(world, model, [state.models[pin.model] for pin in others]):
+        names = "; ".join(refusals.pinned(state, pin) for pin in others)
+        return f"'{name}' cannot be {what} beside what is pinned: {names}"
+    return None
+
+
+def _cannot_unload(state: CoreState, name: str) -> str | None:
+    pins = [pin for pin in state.pins.values() if name in ("", pin.model)]
+    if pins:
+        return f"{'; '.join(refusals.pinned(state, pin) for pin in pins)}: unpin first"
+    if name and name not in state.present:
+        return f"'{name}' is not in memory"
+    return _open(state)
+
+
+def _unpin(state: CoreState, name: str, because: str) -> list[Order]:
+    del state.pins[name]
+    state.models[name].pinned = False
+    state.revision += 1
+    return [Record(name, "unpinned", because)]
+
+
+def _ask_out(state: CoreState, fact: UnloadAsked) -> list[Order]:
+    names = [fact.model] if fact.model else list(state.present)
+    for name in names:
+        state.asked.pop(name, None)
+        state.asked_out[name] = fact.by
+    return [Record(name, "unload asked for", f"by {fact.by}") for name in names]
+
+
+def _tell_paused(state: CoreState) -> list[Order]:
+    pause = state.paused
+    if pause is None or pause.others == "wait":
+        return []
+    orders: list[Order] = []
+    for name in list(state.demanded):
+        model = state.models[name]
+        for request in [*model.requests(), *model.preloads.values()]:
+            retry = refusals.seconds_left(state, pause.until)
+            orders.append(requests.refuse(state, request, 503, refusals.paused(state, pause), "paused", retry))
+    return orders
+
+
+def _pass_through(state: CoreState, fact: PassthroughSet) -> list[Order]:
+    if not fact.on:
+        state.passthrough = ""
+        state.strays = {i: None for i, request in state.requests.items() if request.place != "waiting"}
+        return [Record("", "passthrough off", f"by {fact.by}"), *requests.look(state, "everything passed through")]
+    state.passthrough = fact.by
+    state.paused = None
+    state.asked.clear()
+    state.asked_out.clear()
+    orders: list[Order] = [Record("", "passthrough on", f"by {fact.by}")]
+    orders += transition.abort(state, "everything passes through")
+    return orders + requests.let_through(state)
+
+
+def _clearing(state: CoreState) -> Change | None:
+    """A pause sends away what was there when it began, and what was then being loaded."""
+    pause = state.paused
+    if pause is None:
+        return None
+    models = [state.models[name] for name in state.present]
+    there = (m for m in models if m.load_because != "adopted" or m.since <= pause.since)
+    leave = [model.name for model in there if _can_leave(state, model)]
+    return Change(tuple(leave), (), f"paused by {pause.owner}", cause="asked") if leave else None
+
+
+def _unloading(state: CoreState) -> Change | None:
+    for name in [name for name in state.asked_out if state.models[name].state == "absent"]:
+        del state.asked_out[name]
+    leave = tuple(name for name in state.asked_out if _can_leave(state, state.models[name]))
+    if leave:
+        for name in leave:
+            state.models[name].sent_away = True
+        by = ", ".join(dict.fromkeys(state.asked_out[name] for name in leave))
+        return Change(leave, (), f"unload asked for by {by}", cause="asked")
+    replaced = tuple(n for n in state.present if state.models[n].replacing and _can_leave(state, state.models[n]))
+    return Change(replaced, (), "it is to be replaced or deleted", cause="asked") if replaced else None
+
+
+def _can_leave(state: CoreState, model: ModelState) -> bool:
+    return model.state == "ready" and model.stays_until <= state.at
+
+
+def _loading(state: CoreState, world: WorldView) -> Change | None:
+    """The first load that a person asked for, or pinned model that is away, for which there is a plan."""
+    for name in [name for name in state.asked if state.models[name].usable]:
+        del state.asked[name]
+    for name in dict.fromkeys((*state.asked, *state.pins)):
+        model = state.models[name]
+        if model.usable or model.replacing or model.not_before > state.at or not model.installed:
+            continue
+        plan = world.plan(model)
+        if plan is not None and plan.load:
+            by = state.asked.get(name)
+            because = f"load asked for by {by}" if by else f"pinned by {state.pins[name].owner}"
+            return Change(plan.leave, plan.load, because, cause="asked")
+    return None
