@@ -1,5 +1,6 @@
 """The command line: `ollama-scheduler`; each command lives in its own file and is only named here."""
 
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -13,6 +14,16 @@ COMMANDS = {
     "config": ("config_command", "config_app"),
     "status": ("status_command", "status"),
     "why": ("why_command", "why"),
+    "phase": ("control_command", "phase"),
+    "pin": ("control_command", "pin"),
+    "unpin": ("control_command", "unpin"),
+    "load": ("control_command", "load"),
+    "unload": ("control_command", "unload"),
+    "pause": ("control_command", "pause"),
+    "resume": ("control_command", "resume"),
+    "cancel": ("control_command", "cancel"),
+    "passthrough": ("control_command", "passthrough"),
+    "reload": ("control_command", "reload"),
     "journal": ("journal_command", "journal_app"),
     "run": ("run_command", "run"),
 }
@@ -47,6 +58,8 @@ def _program() -> None:
 
 def main() -> None:
     """Run the command line."""
+    if sys.argv[1:2] == ["serve"]:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a daemon that starts has nothing to reload, and shall not end
     try:
         command_line(sys.argv[1:])()
     except KeyboardInterrupt:  # before a command could take care of it

@@ -1,23 +1,30 @@
-"""Ask a running daemon one of its own routes, for the commands; it is found by `--url` or by the settings' `listen`."""
+"""Ask or command a running daemon, for the commands; it is found by `--url` or by the settings' `listen`."""
 
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
+import platformdirs
 import typer
 
+from scheduler.control_gate import TOKEN
 from scheduler.settings_problems import SettingsError
 from scheduler.settings_read import read_settings
 
 DOWN = 2
 SECONDS = 5.0  # an answer is built from memory: a daemon that takes longer is as good as down
+PROGRAM = "ollama-scheduler"
+EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # where one who listens everywhere is found
 
 UrlOption = Annotated[
     str | None, typer.Option("--url", metavar="URL", help="Where the daemon is, instead of the configured `listen`.")
 ]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="The configuration whose `listen` says where.")
+]
+StateOption = Annotated[
+    Path | None, typer.Option("--state", metavar="DIR", help="The daemon's state folder, where its token is.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, for a script to read.")]
 
@@ -30,22 +37,53 @@ class Silent(Exception):
         self.url = url
 
 
+class NoToken(Exception):
+    """The token that a command must bring cannot be read."""
+
+
+def state_folder() -> Path:
+    """Where a daemon keeps its journal, its key, its token and what it learned, unless told otherwise."""
+    return platformdirs.user_state_path(PROGRAM, appauthor=False)
+
+
 def place(url: str | None, config: Path | None) -> str:
     """The daemon's address. Ends the command where the configuration cannot be read."""
     if url:
         return (url if "://" in url else f"http://{url}").rstrip("/")
     try:
-        return f"http://{read_settings(config).settings.listen}"
+        listen = read_settings(config).settings.listen
     except SettingsError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(DOWN) from None
+    host, _, port = listen.rpartition(":")
+    return f"http://{EVERYWHERE.get(host, host)}:{port}"
 
 
 def ask(url: str, route: str, query: Mapping[str, str] | None = None, *, knows: Set[str]) -> dict[str, Any]:
     """The JSON object that `route` answers; it has one of `knows`, or it is not ours. Raises Silent."""
+    return _answer(url, "GET", route, knows, params=query)[1]
+
+
+def command(url: str, name: str, body: Mapping[str, Any], folder: Path | None) -> tuple[int, dict[str, Any]]:
+    """Give a command: status and JSON of the answer. `folder` is the daemon's state folder, None for the usual one.
+
+    Raises Silent, and NoToken where the token cannot be read.
+    """
+    file = (folder or state_folder()) / TOKEN
+    try:
+        token = file.read_text("ascii").strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not one"
+        raise NoToken(f"the daemon's token {file} cannot be read ({reason}); --state DIR names its folder") from None
+    return _answer(
+        url, "POST", f"/control/{name}", {"done", "error"}, json=body, headers={"Authorization": f"Bearer {token}"}
+    )
+
+
+def _answer(url: str, method: str, route: str, knows: Set[str], **more: Any) -> tuple[int, dict[str, Any]]:
     try:
         with httpx.Client(trust_env=False, timeout=SECONDS) as client:  # never by way of a proxy
-            answer = client.get(url + route, params=query)
+            answer = client.request(method, url + route, **more)
         content = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Silent(url, str(error) or type(error).__name__) from None
@@ -53,4 +91,4 @@ def ask(url: str, route: str, query: Mapping[str, str] | None = None, *, knows: 
         raise Silent(url, "something else answers there") from None
     if not isinstance(content, dict) or not knows & content.keys():
         raise Silent(url, f"something else answers there ({answer.status_code})")
-    return content
+    return answer.status_code, content

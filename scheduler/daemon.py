@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
-import ipaddress
 import logging
-import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,27 +11,25 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
-from scheduler import composition, saved
+from scheduler import composition, parts, saved
 from scheduler.bodies import BodyStore
+from scheduler.control_gate import new_token
 from scheduler.core import messages as m
 from scheduler.core.lifecycle import IllegalMove
 from scheduler.core.machine import Machine
 from scheduler.core.state import CoreState
-from scheduler.dialects import Rules
 from scheduler.dispatcher import Dispatcher, Witness
-from scheduler.errors import Failure
 from scheduler.forwarder import Forwarder
 from scheduler.journal import Journal
 from scheduler.ledger import Ledger
 from scheduler.listener import Listener, Own, WireConfig
-from scheduler.names import is_cloud, normal_name
-from scheduler.origins import Border
+from scheduler.own import Known, OwnCalls
+from scheduler.past import Past
+from scheduler.reload import Reload, Source
 from scheduler.residency import Residency
 from scheduler.settings import Settings
 from scheduler.upstream import Upstream
-from scheduler.watch import Budget, Watch
+from scheduler.watch import Watch
 
 if TYPE_CHECKING:
     from scheduler.housekeeping import Housekeeping
@@ -41,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LEARNED = "learned.json"
-LATER = ("scheduler.status", "scheduler.why", "scheduler.housekeeping")
+LATER = ("scheduler.status", "scheduler.why", "scheduler.control", "scheduler.housekeeping")
 """Rooms that nobody needs before the daemon listens: they are imported then, since those who knock at once need not
 wait for them."""
 
@@ -70,12 +66,14 @@ class Daemon:
         rhythm: Rhythm | None = None,
         warnings: tuple[str, ...] = (),
         stand_in: bool = False,
+        source: Source | None = None,
     ) -> None:
         self.settings = settings
         self.folder = folder
         self.version = version
         self.rhythm = rhythm or Rhythm()
         self.warnings = warnings
+        self._source = source  # where the configuration can be read again
         self._stand_in = stand_in  # known before it says so itself, so that every answer is marked
         self.witnesses: list[Witness] = []  # told of each step beside the ledger and the journal
         self.acquainted = asyncio.Event()  # Ollama has told what it has, and what is resident
@@ -83,6 +81,7 @@ class Daemon:
         self.port = 0
         self._started = time.monotonic()
         self._stop = asyncio.Event()
+        self._wanted = asyncio.Event()  # the configuration is to be read again
 
     def stop(self) -> None:
         """End in order: no new work, running work finishes, models stay."""
@@ -95,7 +94,12 @@ class Daemon:
 
     def status(self) -> Mapping[str, Any]:
         """What /status says now."""
-        return self._tell({})[1]
+        return self._own.status()[1]
+
+    def reload(self) -> None:
+        """Read the configuration again soon (SIGHUP); before the daemon listens, and once it stops, that is nothing."""
+        if self.ready.is_set() and not self._stop.is_set():
+            self._wanted.set()
 
     async def run(self, acquainted: Callable[[], Awaitable[None]] | None = None) -> None:
         """Serve until `stop`; `acquainted` runs beside it from the moment it listens.
@@ -136,11 +140,19 @@ class Daemon:
             await watch.memory()  # looks at every process of the machine: those who knock do not wait for that
             residency.start()
             log.info("listening port=%d ollama=%s", self.port, self.settings.ollama)
-            beside = [tasks.create_task(_quietly(acquainted()))] if acquainted else []
+            beside = [tasks.create_task(self._reloads())]
+            beside += [tasks.create_task(_quietly(acquainted()))] if acquainted else []
             await self._until_stopped(dispatcher)
             for task in beside:
                 task.cancel()
             await self._wind_down(dispatcher, listener)
+
+    async def _reloads(self) -> None:
+        """Read the configuration again, each time that is wanted."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            await _quietly(self._reload.again("SIGHUP"))
 
     async def _until_stopped(self, dispatcher: Dispatcher) -> None:
         """Wait for `stop`; raises what broke the core, if that comes first."""
@@ -154,6 +166,7 @@ class Daemon:
 
     async def _wind_down(self, dispatcher: Dispatcher, listener: Listener) -> None:
         """No new work; those who wait are told, running work finishes within the limit; models stay."""
+        self._reload.stop()
         await listener.stop_accepting()
         dispatcher.post(m.Stopping(dispatcher.now()))
         left = await listener.drain(self.rhythm.stop)
@@ -166,10 +179,12 @@ class Daemon:
         machine.state.stand_in = self._stand_in
         dispatcher = Dispatcher(machine)
         self._ledger = Ledger()
+        self._past = Past()
         self._journal = Journal(self.folder / "journal", self.settings.journal.keep, self.version)
         dispatcher.precede(self._journal.before)
         dispatcher.witness(self._journal.note)
         dispatcher.witness(self._ledger.note)
+        dispatcher.witness(self._past.note)
         dispatcher.witness(self._acquaint)
         for witness in self.witnesses:
             dispatcher.witness(witness)
@@ -179,15 +194,9 @@ class Daemon:
     def _wire(self, dispatcher: Dispatcher, residency: Residency) -> tuple[Listener, Forwarder, Watch]:
         settings = self.settings
         host, port = settings.listen_at
-        queue, memory, ollama = settings.queue, settings.memory, settings.ollama_settings
         forwarder = Forwarder(Upstream(settings.ollama), dispatcher)
-        budget = Budget(
-            None if memory.budget == "auto" else memory.budget,
-            None if ollama.device == "auto" else ollama.device,
-            ollama.reap_orphans,
-        )
         watch = Watch(
-            budget,
+            parts.budget(settings),
             dispatcher.post,
             dispatcher.now,
             lambda: dispatcher.state,
@@ -196,54 +205,36 @@ class Daemon:
             lambda: residency.staged,
         )
         residency.before_up = watch.memory
-        rules = Rules(composition.aliases(settings), frozenset(settings.probes.texts), saved.key(self.folder / "key"))
-        bodies = BodyStore(queue.body_memory, queue.body_disk, self.folder)
+        key = saved.key(self.folder / "key")
+        bodies = BodyStore(settings.queue.body_memory, settings.queue.body_disk, self.folder)
         own: dict[str, Own] = {}
-        border = Border(
-            ipaddress.ip_address(host).is_loopback if host[:1].isdigit() or ":" in host else host == "localhost",
-            ollama.origins,
-            socket.gethostname(),
-            tuple(a.address for found in psutil.net_if_addrs().values() for a in found),
-        )
         listener = Listener(
-            dispatcher, forwarder, bodies, rules, own, WireConfig(host, port), border, residency.relisted
+            dispatcher,
+            forwarder,
+            bodies,
+            parts.rules(settings, key),
+            own,
+            WireConfig(host, port),
+            parts.border(settings),
+            residency.relisted,
+            lambda asked: self._own.control(asked),
         )
-
-        def tell(_: Mapping[str, str]) -> tuple[int, Mapping[str, Any]]:
-            from scheduler import status
-
-            progress = {i: exchange.progress for i, exchange in listener.exchanges.items()}
-            around = status.Surroundings(
-                self.version,
-                settings.ollama,
-                self._started,
-                self.warnings,
-                {name: engine.prefill for name, engine in watch.engines.items()},
-                self._journal.lost,
-                self._journal.trouble,
-            )
-            return 200, status.build(dispatcher.state, dispatcher.now(), time.time(), progress, self._ledger, around)
-
-        def explain(query: Mapping[str, str]) -> tuple[int, Mapping[str, Any]]:
-            from scheduler.why import why
-
-            asked = query.get("model", "")
-            try:
-                target = rules.aliases.resolve(asked)
-            except Failure as failure:
-                return failure.status, {"error": failure.message}
-            model = normal_name(target.model)
-            if is_cloud(model) or any(row.remote and row.name == model for row in dispatcher.state.listed or ()):
-                text = (
-                    f"{asked} runs elsewhere: it is passed straight through, without a queue and without memory here."
-                )
-                return 200, {"model": model, "would": "be passed through", "sentences": [text]}
-            return 200, why(dispatcher.state, model, dispatcher.now(), alias=asked, cls=target.cls)
-
-        own["/status"] = self._tell = tell
-        own["/why"] = explain
-        own["/healthz"] = lambda _: (200, {"status": "ok"})
-        own["/readyz"] = lambda _: (200, {"status": "ready"}) if self.ready.is_set() else (503, {"status": "starting"})
+        changeable = parts.Parts(dispatcher, listener, bodies, self._journal, watch, key)
+        self._reload = Reload(self._source, settings, changeable.put, dispatcher.now, self.warnings)
+        known = Known(
+            self.version,
+            self._started,
+            new_token(self.folder),
+            dispatcher,
+            self._ledger,
+            self._past,
+            self._journal,
+            watch,
+            self._reload,
+            self.ready.is_set,
+        )
+        self._own = OwnCalls(known, listener)
+        own |= self._own.routes
         return listener, forwarder, watch
 
     def _chores(self, dispatcher: Dispatcher, residency: Residency, watch: Watch) -> "Housekeeping":
@@ -292,7 +283,7 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-async def _quietly(work: Awaitable[None]) -> None:
+async def _quietly(work: Awaitable[object]) -> None:
     """Work beside the daemon whose failure must not end it."""
     try:
         await work

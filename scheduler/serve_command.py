@@ -7,16 +7,18 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
-import platformdirs
 import typer
 import uvloop
 
+from scheduler.ask import PROGRAM, state_folder
 from scheduler.core.lifecycle import IllegalMove
 from scheduler.daemon import Daemon, Rhythm
+from scheduler.reload import Source
 from scheduler.settings import Settings
 from scheduler.settings_problems import SettingsError
 from scheduler.settings_read import read_settings
@@ -24,7 +26,6 @@ from scheduler.settings_read import read_settings
 CODES = "Exit codes: 0 stopped when told to, 1 a bug ended it (the journal replays it), 2 bad configuration or address."
 BUG, BAD = 1, 2
 INTRODUCE_SECONDS = 15.0  # how long the introduction waits for Ollama to tell what it has
-PROGRAM = "ollama-scheduler"
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="The configuration to read.")]
@@ -36,20 +37,18 @@ StateOption = Annotated[
 
 def serve(config: ConfigOption = None, state: StateOption = None) -> None:
     """Serve in front of Ollama. Without Ollama it starts, says so, holds requests, and recovers by itself."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+    source = Source(lambda: read_settings(config))
     try:
-        read = read_settings(config)
+        read = source.read()
     except SettingsError as error:
         typer.echo(error, err=True)
         raise typer.Exit(BAD) from None
     warnings = tuple(str(problem) for problem in read.warnings)
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
-    raise typer.Exit(run(read.settings, state or state_folder(), warnings=warnings))
-
-
-def state_folder() -> Path:
-    """Where a daemon keeps its journal, its key and what it learned."""
-    return platformdirs.user_state_path(PROGRAM, appauthor=False)
+    source = replace(source, file=read.file)
+    raise typer.Exit(run(read.settings, state or state_folder(), warnings=warnings, source=source))
 
 
 def run(
@@ -59,19 +58,19 @@ def run(
     rhythm: Rhythm | None = None,
     warnings: tuple[str, ...] = (),
     say: Callable[[str], None] = typer.echo,
+    source: Source | None = None,
 ) -> int:
     """Run a daemon to its end in this process; the exit code."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every look at /api/ps
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, folder, rhythm, warnings, say))
+        return runner.run(_serve(Daemon(settings, folder, version(PROGRAM), rhythm, warnings, source=source), say))
 
 
-async def _serve(
-    settings: Settings, folder: Path, rhythm: Rhythm | None, warnings: tuple[str, ...], say: Callable[[str], None]
-) -> int:
-    daemon = Daemon(settings, folder, version(PROGRAM), rhythm, warnings)
+async def _serve(daemon: Daemon, say: Callable[[str], None]) -> int:
+    settings, folder = daemon.settings, daemon.folder
     loop = asyncio.get_running_loop()
+    _reload_on_hangup(daemon, loop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)
     try:
@@ -84,6 +83,17 @@ async def _serve(
         typer.echo(f"a bug ended the daemon: {error}; `ollama-scheduler journal verify` replays it", err=True)
         return BUG
     return 0
+
+
+def _reload_on_hangup(daemon: Daemon, loop: asyncio.AbstractEventLoop) -> None:
+    """SIGHUP reads the configuration again. The handler is Python's, not the loop's: it outlives the loop, whose own
+    would leave the last moments to the system's default, which is to end."""
+
+    def reload(*_: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(daemon.reload)
+
+    signal.signal(signal.SIGHUP, reload)
 
 
 async def _introduce(daemon: Daemon, say: Callable[[str], None]) -> None:

@@ -1,0 +1,100 @@
+"""Our own routes: what may be read (`/status`, `/why`, `/healthz`, `/readyz`) and what a person may command."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from scheduler.control_gate import Gate
+from scheduler.dispatcher import Dispatcher
+from scheduler.errors import Failure
+from scheduler.journal import Journal
+from scheduler.ledger import Ledger
+from scheduler.listener import Asked, Listener, Own
+from scheduler.names import is_cloud, normal_name
+from scheduler.past import Past
+from scheduler.reload import Reload
+from scheduler.watch import Watch
+
+Answer = tuple[int, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the answers are made of. `ready` says whether the daemon listens, `started` is monotonic seconds, `token`
+    is what a command must bring."""
+
+    version: str
+    started: float
+    token: str
+    dispatcher: Dispatcher
+    ledger: Ledger
+    past: Past
+    journal: Journal
+    watch: Watch
+    reload: Reload
+    ready: Callable[[], bool]
+
+
+class OwnCalls:
+    """Answers for a daemon; rooms that only answers need are imported with the first one."""
+
+    def __init__(self, known: Known, listener: Listener) -> None:
+        self._known = known
+        self._listener = listener
+
+    @property
+    def routes(self) -> dict[str, Own]:
+        """What may be read, by path."""
+        return {
+            "/status": lambda _: self.status(),
+            "/why": self._why,
+            "/healthz": lambda _: (200, {"status": "ok"}),
+            "/readyz": lambda _: (200, {"status": "ready"}) if self._known.ready() else (503, {"status": "starting"}),
+        }
+
+    def status(self) -> Answer:
+        """What the daemon is doing."""
+        from scheduler import status
+
+        known = self._known
+        progress = {i: exchange.progress for i, exchange in self._listener.exchanges.items()}
+        reload = known.reload
+        around = status.Surroundings(
+            known.version,
+            reload.settings.ollama,
+            known.started,
+            reload.state.warnings,
+            {name: engine.prefill for name, engine in known.watch.engines.items()},
+            known.journal.lost,
+            known.journal.trouble,
+        )
+        dispatcher = known.dispatcher
+        return 200, status.build(dispatcher.state, dispatcher.now(), time.time(), progress, known.ledger, around)
+
+    def _why(self, query: Mapping[str, str]) -> Answer:
+        from scheduler.why import why
+
+        asked = query.get("model", "")
+        dispatcher = self._known.dispatcher
+        try:
+            target = self._listener.rules.aliases.resolve(asked)
+        except Failure as failure:
+            return failure.status, {"error": failure.message}
+        model = normal_name(target.model)
+        if is_cloud(model) or any(row.remote and row.name == model for row in dispatcher.state.listed or ()):
+            text = f"{asked} runs elsewhere: it is passed straight through, without a queue and without memory here."
+            return 200, {"model": model, "would": "be passed through", "sentences": [text]}
+        return 200, why(dispatcher.state, model, dispatcher.now(), alias=asked, cls=target.cls)
+
+    async def control(self, asked: Asked) -> Answer:
+        """Carry out a person's command."""
+        from scheduler.control import Control
+
+        known, settings = self._known, self._known.reload.settings
+        host, _ = settings.listen_at
+        denied = Gate(known.token, host, self._listener.port, settings.control.hosts).check(asked.method, asked.headers)
+        if denied is not None:
+            return denied.status, denied.answer
+        control = Control(known.dispatcher, self._listener.rules.aliases, known.reload)
+        return await control.follow(asked.command, await asked.body(), asked.peer)
