@@ -7,6 +7,7 @@ read for architecture `llama`; one byte of prompt is one token.
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import gguf
@@ -17,6 +18,7 @@ WIDTH_STEP = 64
 HEAD_LENGTH = 32  # one layer with one short head: attention is the cost of a long prompt
 TRAINED_CONTEXT = 262_144
 UNKNOWN, BEGIN, END = 0, 1, 2
+BYTES, WORDS = 3, 259  # where the byte tokens begin, and where the words do
 
 Matrix = npt.NDArray[np.float32]
 
@@ -39,13 +41,46 @@ def sentence(name: str, words: int) -> tuple[str, ...]:
 
 
 def write_model(
-    path: Path, name: str, words: tuple[str, ...], *, endless: bool = False, embedding: bool = False
+    path: Path,
+    name: str,
+    words: tuple[str, ...],
+    *,
+    endless: bool = False,
+    embedding: bool = False,
+    scenes: Mapping[str, tuple[str, ...]] | None = None,
 ) -> None:
-    """Write a GGUF that answers `words` (again and again if `endless`), or one that embeds (mean pooling)."""
-    width = -(-(len(words) + 2) // WIDTH_STEP) * WIDTH_STEP
+    """Write a GGUF that answers `words` (again and again if `endless`), or one that embeds (mean pooling).
+
+    `scenes` are other answers by the letter that begins them when a prompt ends with it; no word may come twice.
+    """
+    scenes = dict(scenes or {})
+    every = (*words, *(word for scene in scenes.values() for word in scene))
+    if len(set(every)) < len(every):
+        raise ValueError(f"a word of {name} comes twice")
+    width = -(-(len(every) + len(scenes) + 2) // WIDTH_STEP) * WIDTH_STEP
+    tensors = _tensors(name, words, width, endless, embedding)
+    _add_scenes(tensors, len(words), scenes)
+    write_gguf(path, name, every, tensors, embedding=embedding)
+
+
+def write_gguf(
+    path: Path,
+    name: str,
+    words: tuple[str, ...],
+    tensors: dict[str, Matrix],
+    *,
+    embedding: bool = False,
+    context: int = TRAINED_CONTEXT,
+    framed: bool = False,
+) -> None:
+    """Write the file: `words` are the tokens after the bytes, `context` the trained length.
+
+    `framed` sets begin and end tokens around every input.
+    """
+    width = tensors["token_embd.weight"].shape[1]
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name(name)
-    writer.add_context_length(TRAINED_CONTEXT)
+    writer.add_context_length(context)
     writer.add_embedding_length(width)
     writer.add_block_count(1)
     writer.add_feed_forward_length(WIDTH_STEP)
@@ -59,7 +94,10 @@ def write_model(
     if embedding:
         writer.add_pooling_type(gguf.PoolingType.MEAN)
     _add_tokens(writer, words)
-    for tensor, values in _tensors(name, words, width, endless, embedding).items():
+    if framed:
+        writer.add_add_bos_token(True)
+        writer.add_add_eos_token(True)
+    for tensor, values in tensors.items():
         writer.add_tensor(tensor, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -74,15 +112,34 @@ def _add_tokens(writer: gguf.GGUFWriter, words: tuple[str, ...]) -> None:
     kinds += [gguf.TokenType.BYTE] * 256 + [gguf.TokenType.NORMAL] * len(words)
     writer.add_tokenizer_model("llama")
     writer.add_token_list(tokens)
-    writer.add_token_scores([0.0] * 259 + [-float(number + 1) for number in range(len(words))])
+    writer.add_token_scores([0.0] * WORDS + [-float(number + 1) for number in range(len(words))])
     writer.add_token_types(kinds)
     writer.add_bos_token_id(BEGIN)
     writer.add_eos_token_id(END)
     writer.add_unk_token_id(UNKNOWN)
 
 
+def _add_scenes(tensors: dict[str, Matrix], first: int, scenes: dict[str, tuple[str, ...]]) -> None:
+    """Room for other answers in the tables: rows for their words, and a dimension for the letter of each."""
+    meaning, following = tensors["token_embd.weight"], tensors["output.weight"]
+    more = sum(map(len, scenes.values()))
+    tensors["token_embd.weight"] = meaning = np.pad(meaning, ((0, more), (0, 0)))
+    tensors["output.weight"] = following = np.pad(following, ((0, more), (0, 0)))
+    meaning[len(meaning) - more :, -1] = 1.0
+    dimension = first
+    for letter, words in scenes.items():
+        meaning[BYTES + ord(letter), dimension] = 1.0
+        for number in range(len(words)):
+            row = WORDS + first + number
+            following[row, dimension + number] = 10.0
+            meaning[row, dimension + number + 1] = 1.0
+        following[END, dimension + len(words)] = 10.0
+        dimension += len(words) + 1
+        first += len(words)
+
+
 def _tensors(name: str, words: tuple[str, ...], width: int, endless: bool, embedding: bool) -> dict[str, Matrix]:
-    first = 259
+    first = WORDS
     rows = first + len(words)
     chance = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
     meaning = np.zeros((rows, width), np.float32)
@@ -101,10 +158,10 @@ def _tensors(name: str, words: tuple[str, ...], width: int, endless: bool, embed
         "output_norm.weight": np.ones(width, np.float32),
         "output.weight": following,
     }
-    return tensors | {f"blk.0.{part}": values for part, values in _layer(chance, width).items()}
+    return tensors | {f"blk.0.{part}": values for part, values in layer(chance, width).items()}
 
 
-def _layer(chance: np.random.Generator, width: int) -> dict[str, Matrix]:
+def layer(chance: np.random.Generator, width: int) -> dict[str, Matrix]:
     """One layer whose inputs are random, so that every model has a blob of its own, and whose outputs are zero."""
 
     def random(rows: int, columns: int) -> Matrix:

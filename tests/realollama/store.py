@@ -53,8 +53,26 @@ class StagedModel:
 
     def key(self) -> str:
         """What the cached model depends on: everything but the staged size, times and speed."""
-        wish = [FORMAT, VERSION, self.name, self.num_ctx, self.answer, self.endless, self.tools, self.embedding]
+        wish = [FORMAT, VERSION, *self.recipe()]
         return hashlib.sha256(json.dumps(wish).encode()).hexdigest()[:20]
+
+    def recipe(self) -> list[Any]:
+        """What the GGUF and its entry in the store are made of, as JSON."""
+        return [self.name, self.num_ctx, self.answer, self.endless, self.tools, self.embedding]
+
+    def write(self, file: Path) -> None:
+        """Write the GGUF."""
+        write_model(file, self.name, self.answer, endless=self.endless, embedding=self.embedding)
+
+    def creation(self) -> dict[str, Any]:
+        """What `/api/create` is told beside name and file."""
+        wish: dict[str, Any] = {}
+        if not self.embedding:
+            wish["template"] = TOOLS_TEMPLATE if self.tools else CHAT_TEMPLATE
+            wish["parameters"] = {"stop": ["<|im_start|>", "<|im_end|>"]}
+        if self.num_ctx is not None:
+            wish.setdefault("parameters", {})["num_ctx"] = self.num_ctx
+        return wish
 
     def manifest_path(self, models: Path) -> Path:
         """Where Ollama keeps the manifest of `name:tag` or `owner/name:tag`."""
@@ -127,22 +145,13 @@ async def _create(binary: Path, missing: list[StagedModel]) -> None:
             await server.end()
 
 
-def _content(model: StagedModel, file: Path) -> bytes:
-    write_model(file, model.name, model.answer, endless=model.endless, embedding=model.embedding)
-    return file.read_bytes()
-
-
 async def _create_one(session: aiohttp.ClientSession, model: StagedModel, file: Path) -> None:
-    content = _content(model, file)
+    await asyncio.to_thread(model.write, file)
+    content = await asyncio.to_thread(file.read_bytes)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     async with session.post(f"/api/blobs/{digest}", data=content) as answer:
         answer.raise_for_status()
-    wish: dict[str, Any] = {"model": model.name, "files": {"m.gguf": digest}, "stream": False}
-    if not model.embedding:
-        wish["template"] = TOOLS_TEMPLATE if model.tools else CHAT_TEMPLATE
-        wish["parameters"] = {"stop": ["<|im_start|>", "<|im_end|>"]}
-    if model.num_ctx is not None:
-        wish.setdefault("parameters", {})["num_ctx"] = model.num_ctx
+    wish = {"model": model.name, "files": {"m.gguf": digest}, "stream": False, **model.creation()}
     async with session.post("/api/create", json=wish) as answer:
         if answer.status != 200:
             raise RuntimeError(f"/api/create of {asdict(model)}: {answer.status} {await answer.text()}")
