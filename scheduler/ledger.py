@@ -108,6 +108,8 @@ class Ledger:
         self._probes_told: float | None = None
         self.orphans_since: float | None = None
         """Since when runners without a parent hold memory; None while none does."""
+        self.passthrough_since: float | None = None
+        """Since when everything passes through; None while we schedule."""
 
     def note(self, fact: m.Fact, orders: list[m.Order], _machine: object = None) -> None:
         """Add one step."""
@@ -149,6 +151,8 @@ class Ledger:
             case m.Unloaded():
                 for counts in self._spans(fact.at):
                     counts.unloads += 1
+            case m.PassthroughSet():
+                self.passthrough_since = fact.at if fact.on else None
             case m.MemorySeen():
                 self.orphans_since = (self.orphans_since or fact.at) if fact.orphans else None
             case _:

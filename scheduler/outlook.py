@@ -6,9 +6,9 @@
 from collections.abc import Mapping, Sequence
 
 from policies import fit
-from scheduler.core import residency, sizes
+from scheduler.core import operator, residency, sizes
 from scheduler.core.deadlines import load_limit
-from scheduler.core.state import CoreState, ModelState, TransitionState
+from scheduler.core.state import CoreState, ModelState, Pin, TransitionState
 from scheduler.core.view import Sets, WorldView
 from scheduler.status_schema import Fit
 
@@ -86,19 +86,35 @@ def trouble(state: CoreState, model: ModelState, now: float) -> str:
     return ""
 
 
+def ends_in(until: float | None, now: float) -> str:
+    """When something ends, as words to follow what it is; empty where it has no end."""
+    return "" if until is None else f" for another {max(0.0, until - now):.0f} s"
+
+
+def pin_against(state: CoreState, name: str) -> Pin | None:
+    """The pin that must end before model `name` can be held; None where none must."""
+    if not state.pins or state.budget is None or name not in state.models:
+        return None
+    return operator.kept_out(state, WorldView(state, Sets(state.config, state.phase)), name)
+
+
 def waits_for(state: CoreState, model: ModelState, now: float) -> str:
     """What a request that waits for `model` is waiting for."""
-    return _for_the_world(state) or _for_the_model(state, model, now) or state.verdict or "its turn"
+    return _for_the_world(state, now) or _for_the_model(state, model, now) or state.verdict or "its turn"
 
 
-def _for_the_world(state: CoreState) -> str:
+def _for_the_world(state: CoreState, now: float) -> str:
     if state.ollama == "down":
         return f"Ollama, which does not answer: {state.ollama_error}"
     if state.ollama == "unknown":
         return "Ollama, which has not answered yet"
     if state.budget is None:
         return "the memory budget, which is not known yet"
-    return "what is resident, which is being read" if state.looking else ""
+    if state.looking:
+        return "what is resident, which is being read"
+    if state.paused is not None:
+        return f"the pause by {state.paused.owner} to end{ends_in(state.paused.until, now)}"
+    return ""
 
 
 def _for_the_model(state: CoreState, model: ModelState, now: float) -> str:
@@ -107,6 +123,11 @@ def _for_the_model(state: CoreState, model: ModelState, now: float) -> str:
         return f"a free slot: {model.running} of {model.parallel} taken"
     if model.state == "loading":
         return "its load"
+    if model.replacing:
+        return "its replacement or deletion, which is under way"
+    pin = pin_against(state, model.name)
+    if pin is not None:
+        return f"the pin of {short(pin.model)} by {pin.owner} to end{ends_in(pin.until, now)}"
     if transition is not None:
         return _for_the_change(state, model, transition)
     if model.stalled:

@@ -50,8 +50,13 @@ class OwnCalls:
             "/status": lambda _: self.status(),
             "/why": self._why,
             "/healthz": lambda _: (200, {"status": "ok"}),
-            "/readyz": lambda _: (200, {"status": "ready"}) if self._known.ready() else (503, {"status": "starting"}),
+            "/readyz": lambda _: self._readiness(),
         }
+
+    def _readiness(self) -> Answer:
+        """Whether clients are served, and by which version: `install` waits for its own."""
+        ready = self._known.ready()
+        return 200 if ready else 503, {"status": "ready" if ready else "starting", "version": self._known.version}
 
     def status(self) -> Answer:
         """What the daemon is doing."""
@@ -68,6 +73,8 @@ class OwnCalls:
             {name: engine.prefill for name, engine in known.watch.engines.items()},
             known.journal.lost,
             known.journal.trouble,
+            known.past.refused_wishes,
+            reload.state,
         )
         dispatcher = known.dispatcher
         return 200, status.build(dispatcher.state, dispatcher.now(), time.time(), progress, known.ledger, around)

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-from scheduler import status_schema as s
+from scheduler import commanded, status_schema as s
 from scheduler.core import sizes
 from scheduler.core.state import CoreState, ModelState, Request
 from scheduler.core.view import Sets
 from scheduler.ledger import Counts, Decision, Ledger
 from scheduler.outlook import expected, fit_of, size_of, trouble, waits_for
+from scheduler.past import RefusedWish
 from scheduler.status_verdict import Clock, headline, needs, verdict, warnings
 
 
@@ -35,6 +36,8 @@ class Surroundings:
     prefill: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
     journal_lost: int = 0
     journal_trouble: str = ""
+    refused_wishes: Mapping[str, RefusedWish] = field(default_factory=dict)  # by model, oldest first
+    configured: commanded.Configured | None = None  # None: since the start, from no file
 
 
 def build(
@@ -58,6 +61,11 @@ def build(
         phase=_phase(state),
         models=[_model(state, model, now, iso) for model in state.models.values() if _matters(state, model)],
         transition=_transition(state, now, iso),
+        pins=commanded.pins(state, now, iso),
+        paused=commanded.paused(state, now, iso),
+        passthrough=commanded.passthrough(state, ledger, iso),
+        loads_asked=dict(state.asked),
+        unloads_asked=dict(state.asked_out),
         because=state.verdict,
         waiting=waiting,
         running=running,
@@ -66,6 +74,10 @@ def build(
         counters=_counters(state, now, ledger),
         healed=state.healed,
         journal_lost=around.journal_lost,
+        keep_alive_ignored=state.keep_alive_ignored,
+        wishes_refused=state.wishes_refused,
+        refused_wishes=commanded.refused_wishes(around.refused_wishes, iso),
+        configuration=commanded.configuration(around.configured, around.started, iso),
         warnings=_warnings(state, around),
     )
 
@@ -99,6 +111,7 @@ def _memory(state: CoreState) -> s.Memory:
         promised=promised,
         free=None if state.budget is None else state.budget - promised,
         orphans=state.orphans,
+        unreachable=sum(state.unreachable.values()),
         models={name: state.models[name].held for name in state.present},
     )
 
@@ -135,6 +148,7 @@ def _model(state: CoreState, model: ModelState, now: float, iso: Clock) -> s.Mod
         since=iso(model.since),
         because=model.load_because if model.state != "absent" else "",
         usable=model.usable,
+        keep=model.keep,
         trouble=trouble(state, model, now),
         size=model.size,
         size_source=_size_source(model),
@@ -272,4 +286,9 @@ def _counts(counts: Counts, longest: float) -> s.Counters:
 def _warnings(state: CoreState, around: Surroundings) -> list[str]:
     journal = [f"the journal is not kept for now: {around.journal_trouble}"] if around.journal_trouble else []
     stand_in = ["this is the stand-in, no real Ollama"] if state.stand_in else []
-    return list(dict.fromkeys([*stand_in, *journal, *around.warnings, *warnings(state)]))
+    known = around.configured
+    refused = (
+        [f"the configuration is refused and the old one stays: {known.refused[0]}"] if known and known.refused else []
+    )
+    restart = list(known.restart) if known else []
+    return list(dict.fromkeys([*stand_in, *refused, *restart, *journal, *around.warnings, *warnings(state)]))

@@ -5,7 +5,10 @@ from typing import Literal
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # pydantic reads typing's only from Python 3.12 on
 
-Verdict = Literal["ok", "busy", "changing", "degraded", "stuck"]
+from scheduler.status_commanded import Configuration, Passthrough, Pause, Pin, RefusedWish
+from scheduler.status_counted import Counters as Counters, Decision as Decision, Spans as Spans
+
+Verdict = Literal["ok", "busy", "changing", "paused", "degraded", "stuck", "passthrough"]
 Stage = Literal["held", "loading", "prefill", "generating"]
 SizeSource = Literal["declared", "measured", "listed", "unknown"]
 Fit = Literal["fits", "too_large", "no_order", "unknown"]
@@ -55,6 +58,8 @@ class Memory(TypedDict):
     """Budget less promised, in bytes; below zero where others took more than the budget."""
     orphans: int
     """Bytes held by runners whose Ollama is gone."""
+    unreachable: int
+    """Bytes held by runners whose name got another blob: only a restart of Ollama ends them."""
     models: dict[str, int]
     """Bytes booked for each model that is not absent, by name."""
 
@@ -98,6 +103,8 @@ class Model(TypedDict):
     """Why it was loaded (`adopted`: it was there already); empty while it is absent."""
     usable: bool
     """Whether it may take requests now."""
+    keep: bool
+    """Whether it is declared to stay beside whatever fits."""
     trouble: str
     """What is wrong with it: not installed, stalled, wrong context, its load failed; empty where nothing is."""
     size: int
@@ -170,8 +177,8 @@ class Request(TypedDict):
     """The model it gets."""
     dialect: str
     """The shape of its route."""
-    kind: Literal["request", "preload", "probe"]
-    """`preload` is a wish to load without a prompt, `probe` a health check."""
+    kind: Literal["request", "preload", "probe", "replace"]
+    """`preload` is a wish to load without a prompt, `probe` a health check, `replace` deletes or overwrites a model."""
     cls: str
     """Its class: `interactive`, `agent`, `helper`, `batch`."""
     stage: Stage
@@ -194,57 +201,11 @@ class Request(TypedDict):
 
 
 @_strict
-class Decision(TypedDict):
-    order: str
-    """What was ordered (`Load`, `Unload`, `Refuse` …) or recorded (`transition begun`, `adopted` …)."""
-    model: str
-    """The model concerned, or empty."""
-    request: str
-    """The request concerned, or empty."""
-    because: str
-    """Why."""
-    at: str
-    """When, ISO-8601 UTC; the last time where it came more than once."""
-    age: float
-    """Seconds ago."""
-    times: int
-    """How often in a row."""
-
-
-@_strict
-class Counters(TypedDict):
-    changes: int
-    """Transitions begun."""
-    loads: int
-    """Loads done."""
-    load_failures: int
-    """Loads that failed."""
-    unloads: int
-    """Unloads done."""
-    seconds_loading: float
-    """Seconds lost to loads, failed ones included."""
-    probes_absorbed: int
-    """Health checks answered without touching a model."""
-    worst_wait: float
-    """The longest wait in seconds, of those who wait still too."""
-    requests: dict[str, dict[str, int]]
-    """Requests that are over: by class, then by outcome (`answered`, `failed`, `abandoned`, `stalled`, `canned`,
-    `refused`, `left` while waiting, `wish`)."""
-
-
-@_strict
-class Spans(TypedDict):
-    hour: Counters
-    """The last 60 minutes."""
-    day: Counters
-    """The last 24 hours, counted in whole hours."""
-
-
-@_strict
 class Status(TypedDict):
     verdict: Verdict
-    """`ok`: nothing to do; `busy`: requests run or wait; `changing`: a transition is under way; `degraded`: it works,
-    but something is wrong; `stuck`: nothing moves until somebody does something."""
+    """`ok`: nothing to do; `busy`: requests run or wait; `changing`: a transition is under way; `paused`: a person gave
+    the memory back, nobody is served; `degraded`: it works, but something is wrong; `stuck`: nothing moves until
+    somebody does something; `passthrough`: everything is forwarded unscheduled and most promises are suspended."""
     headline: str
     """The whole of it in one sentence."""
     needs_you: list[Need]
@@ -265,6 +226,16 @@ class Status(TypedDict):
     """Every model that is installed, configured, resident or asked for."""
     transition: Transition | None
     """The change of residency under way; null where there is none."""
+    pins: list[Pin]
+    """What a person keeps in memory; the first to end first."""
+    paused: Pause | None
+    """The pause in force; null where there is none."""
+    passthrough: Passthrough | None
+    """The escape hatch, if it is open; null where we schedule."""
+    loads_asked: dict[str, str]
+    """Loads that a person asked for and that have not happened yet: by model, who asked."""
+    unloads_asked: dict[str, str]
+    """Unloads that a person asked for and that have not happened yet: by model, who asked."""
     because: str
     """Why nothing changes now, in the words of the policy; empty where it has nothing to say."""
     waiting: int
@@ -281,5 +252,13 @@ class Status(TypedDict):
     """Stalled runners healed since the daemon started."""
     journal_lost: int
     """Steps the journal could not keep since the daemon started."""
+    keep_alive_ignored: int
+    """Requests whose `keep_alive` was not followed, since the daemon started."""
+    wishes_refused: int
+    """Wishes of clients to unload a model that were answered and not followed, since the daemon started."""
+    refused_wishes: list[RefusedWish]
+    """The last of them for each model, newest first; at most 20."""
+    configuration: Configuration
+    """Which configuration is in force."""
     warnings: list[str]
     """What is not as it should be and stops nothing."""

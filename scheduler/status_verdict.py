@@ -6,12 +6,24 @@ from scheduler.core import sizes
 from scheduler.core.state import CoreState, ModelState, TransitionState
 from scheduler.core.view import Sets
 from scheduler.ledger import Ledger
-from scheduler.outlook import expected, fit_of, gigabytes, short, size_of, trouble, waits_for
+from scheduler.outlook import (
+    ends_in,
+    expected,
+    fit_of,
+    gigabytes,
+    pin_against,
+    short,
+    size_of,
+    trouble,
+    waits_for,
+)
 from scheduler.status_schema import Need, Verdict
 
 ORPHANS_PATIENCE = 5.0  # seconds that orphans may take to end by themselves
 FAILURES = 3  # loads in a row after which somebody should look
 IDLE_PATIENCE = 60.0  # seconds somebody may wait while nothing runs, changes or is to be tried again
+
+SUSPENDED = ("P1", "P2", "P4", "P5", "P6", "P8")  # promises that do not hold while everything passes through
 
 Clock = Callable[[float], str]
 """Monotonic seconds as ISO-8601 UTC."""
@@ -19,13 +31,22 @@ Clock = Callable[[float], str]
 
 def needs(state: CoreState, now: float, iso: Clock, ledger: Ledger, address: str) -> list[Need]:
     """What only a person can mend, most pressing first."""
-    return [*_ollama(state, iso, address), *_memory(state, now, iso, ledger), *_models(state, now, iso)]
+    return [
+        *_passthrough(state, iso, ledger),
+        *_ollama(state, iso, address),
+        *_memory(state, now, iso, ledger),
+        *_models(state, now, iso),
+    ]
 
 
 def verdict(state: CoreState, now: float, needed: list[Need], waiting: int, running: int) -> Verdict:
     """The one word."""
+    if state.passthrough:
+        return "passthrough"
     if any(state.models[name].abandoned_load for name in state.present):
         return "stuck"
+    if state.paused is not None and not needed:
+        return "paused"
     if waiting and not running and state.transition is None and (needed or _idle(state, now)):
         return "stuck"
     if needed or _degraded(state, now):
@@ -38,12 +59,17 @@ def verdict(state: CoreState, now: float, needed: list[Need], waiting: int, runn
 def headline(state: CoreState, now: float, needed: list[Need], waiting: int, running: int) -> str:
     """The whole of it in one sentence; the order is that of `verdict`."""
     queue = f"{waiting} waiting" if waiting else "nobody waits"
+    if state.passthrough:
+        return f"{needed[0]['what']}; {running} running."
     if needed:
         return f"{needed[0]['what']}; {queue}."
     if state.ollama != "up":
         return f"Ollama has not answered yet; {queue}."
     if state.transition is not None:
         return f"{_change(state, state.transition, now)}; {queue}."
+    if state.paused is not None:
+        there = " and ".join(short(name) for name in state.present) or "nothing"
+        return f"Paused by {state.paused.owner}{ends_in(state.paused.until, now)}; {there} in memory; {queue}."
     if waiting and not running and _idle(state, now):
         first = min((state.models[name] for name in state.demanded), key=lambda model: model.away_since)
         return f"Nothing moves: {queue}, {short(first.name)} for {waits_for(state, first, now)}."
@@ -69,6 +95,9 @@ def warnings(state: CoreState) -> Iterator[str]:
             yield f"{config.name} is configured but not installed: ollama pull {config.name}"
         elif config.num_ctx and config.num_ctx != (context := sizes.expected_context(state, model)):
             yield f"{config.name}: Ollama loads it with {context} tokens of context unaided, not {config.num_ctx}"
+    if state.unreachable:
+        held = gigabytes(sum(state.unreachable.values()))
+        yield f"{held} are held by runners whose name got another blob: only a restart of Ollama ends them"
     yield from _set_warnings(state)
 
 
@@ -87,6 +116,17 @@ def _ollama(state: CoreState, iso: Clock, address: str) -> Iterator[Need]:
     if state.ollama == "down":
         what = f"Ollama at {address} does not answer: {state.ollama_error or 'no reason given'}"
         yield Need(what=what, since=iso(state.ollama_since), type_this="ollama serve")
+
+
+def _passthrough(state: CoreState, iso: Clock, ledger: Ledger) -> Iterator[Need]:
+    if state.passthrough:
+        what = (
+            f"PASSTHROUGH is on, by {state.passthrough}: everything is forwarded unscheduled, and promises "
+            f"{', '.join(SUSPENDED)} are suspended"
+        )
+        yield Need(
+            what=what, since=iso(ledger.passthrough_since or state.at), type_this="ollama-scheduler passthrough off"
+        )
 
 
 def _memory(state: CoreState, now: float, iso: Clock, ledger: Ledger) -> Iterator[Need]:
@@ -124,7 +164,7 @@ def _degraded(state: CoreState, now: float) -> bool:
 
 def _idle(state: CoreState, now: float) -> bool:
     """Whether somebody has long been waiting and nothing is on its way to them."""
-    models = [state.models[name] for name in state.demanded]
+    models = [state.models[name] for name in state.demanded if pin_against(state, name) is None]
     if any(model.not_before > now for model in models):
         return False
     arrived = [head.arrived for model in models for head in model.heads()]
