@@ -6,10 +6,9 @@ from typing import Any, Protocol
 
 from typing_extensions import TypedDict
 
-from scheduler import control_bodies as bodies
-from scheduler import control_told as told
-from scheduler.core import commands as c
-from scheduler.core import messages as m
+from scheduler import control_bodies as bodies, control_told as told
+from scheduler.core import commands as c, messages as m
+from scheduler.core.requests import known_as
 from scheduler.core.state import CoreState
 from scheduler.errors import Failure
 from scheduler.names import is_cloud, normal_name
@@ -55,8 +54,9 @@ class Control:
         self._reload = reload
 
     async def follow(self, command: str, raw: bytes, peer: str) -> Answer:
-        """Status and JSON: 200 done, 400 not understood, 404 no such command, 409 not now, 503 a paid route. `peer` owns
-        what nobody said to own."""
+        """Status and JSON: 200 done, 400 not understood, 404 no such command, 409 not now, 503 a paid route.
+
+        `peer` owns what nobody said to own."""
         if command not in bodies.SHAPES:
             return 404, _unknown(command)
         try:
@@ -83,7 +83,7 @@ class Control:
         model = self._aliases.resolve(named).model
         if is_cloud(model):
             raise Failure(409, f"{named} runs elsewhere: there is nothing to load, keep or unload here")
-        return normal_name(model)
+        return known_as(self._dispatcher.state, normal_name(model))
 
     def _fact(self, command: str, body: bodies.Body, model: str, by: str) -> c.Command:
         at = self._dispatcher.now()

@@ -5,6 +5,8 @@ from scheduler.core.state import CoreState
 from scheduler.outlook import expected, short, waits_for
 from scheduler.units import format_duration
 
+ON = "PASSTHROUGH is on: every request is forwarded unscheduled; promises P1, P2, P4, P5, P6 and P8 are suspended."
+OFF = "Passthrough is off: what is resident is read, adopted and scheduled again."
 SHOWN = 5  # models named in one sentence; the rest are counted
 
 
@@ -28,30 +30,34 @@ def before(state: CoreState, fact: c.Command) -> str:
 
 
 def done(fact: c.Command, context: str) -> str:
-    """What was done."""
+    """What was done; `context` is what `before` said."""
     match fact:
         case c.PhaseSet():
             return f"Phase {fact.phase} is entered{context}."
-        case c.Pinned():
-            others = "wait for its end" if fact.others == "wait" else "are refused"
-            return f"{short(fact.model)} is pinned for {span(fact.until - fact.at)} by {fact.by}; those it keeps out {others}."
         case c.Unpinned():
             return f"The pin of {short(fact.model)}{context} is over."
         case c.LoadAsked():
             return f"{short(fact.model)} is to be loaded."
         case c.UnloadAsked():
-            return f"{short(fact.model)} is to be unloaded." if fact.model else "Everything is to be unloaded."
-        case c.Paused():
-            until = "until `resume`" if fact.until is None else f"for {span(fact.until - fact.at)}"
-            return f"Paused {until} by {fact.by}; requests {'wait' if fact.others == 'wait' else 'are refused'}."
+            return f"{short(fact.model) if fact.model else 'Everything'} is to be unloaded."
         case c.Resumed():
             return "Resumed: requests are served again."
         case c.Cancelled():
             return f"{fact.id}{context} is cancelled."
-        case c.PassthroughSet() if fact.on:
-            return "PASSTHROUGH is on: every request is forwarded unscheduled, and promises P1, P2, P4-P6 and P8 rest."
+        case c.Pinned() | c.Paused():
+            return _kept_out(fact)
         case c.PassthroughSet():
-            return "Passthrough is off: what is resident is read, adopted and scheduled again."
+            return ON if fact.on else OFF
+
+
+def _kept_out(fact: c.Pinned | c.Paused) -> str:
+    if isinstance(fact, c.Pinned):
+        others = "wait, where it ends within their patience" if fact.others == "wait" else "are refused"
+        length = span(fact.until - fact.at)
+        return f"{short(fact.model)} is pinned for {length} by {fact.by}; those it keeps out {others}."
+    others = "wait for its end" if fact.others == "wait" else "are refused"
+    until = "until `resume`" if fact.until is None else f"for {span(fact.until - fact.at)}"
+    return f"Paused {until} by {fact.by}; requests {others}."
 
 
 def then(state: CoreState, fact: c.Command, now: float) -> list[str]:

@@ -3,9 +3,10 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scheduler.control_gate import Gate
+from scheduler.core.requests import known_as
 from scheduler.dispatcher import Dispatcher
 from scheduler.errors import Failure
 from scheduler.journal import Journal
@@ -15,6 +16,9 @@ from scheduler.names import is_cloud, normal_name
 from scheduler.past import Past
 from scheduler.reload import Reload
 from scheduler.watch import Watch
+
+if TYPE_CHECKING:
+    from scheduler.status_schema import Stage
 
 Answer = tuple[int, Mapping[str, Any]]
 
@@ -80,9 +84,26 @@ class OwnCalls:
         return 200, status.build(dispatcher.state, dispatcher.now(), time.time(), progress, known.ledger, around)
 
     def _why(self, query: Mapping[str, str]) -> Answer:
+        """What `request` waits for or how it ended, or what one for `model` would meet."""
+        if "request" in query:
+            return self._why_request(query["request"])
+        return self._why_model(query.get("model", ""))
+
+    def _why_request(self, asked: str) -> Answer:
+        from scheduler.why_request import why_request
+
+        dispatcher = self._known.dispatcher
+        fate = self._known.past.fate(asked)
+        if fate is None:
+            return 404, {"error": f"no request {asked!r} waits or runs, nor is it among the last that are over"}
+        exchange = self._listener.exchanges.get(asked)
+        generating = exchange is not None and exchange.progress.stage == "generating"
+        stage: Stage = "generating" if generating else "prefill"
+        return 200, why_request(dispatcher.state, fate, dispatcher.now(), stage)
+
+    def _why_model(self, asked: str) -> Answer:
         from scheduler.why import why
 
-        asked = query.get("model", "")
         dispatcher = self._known.dispatcher
         try:
             target = self._listener.rules.aliases.resolve(asked)
@@ -92,7 +113,9 @@ class OwnCalls:
         if is_cloud(model) or any(row.remote and row.name == model for row in dispatcher.state.listed or ()):
             text = f"{asked} runs elsewhere: it is passed straight through, without a queue and without memory here."
             return 200, {"model": model, "would": "be passed through", "sentences": [text]}
-        return 200, why(dispatcher.state, model, dispatcher.now(), alias=asked, cls=target.cls)
+        model = known_as(dispatcher.state, model)
+        wish = self._known.past.refused_wish(model)
+        return 200, why(dispatcher.state, model, dispatcher.now(), alias=asked, cls=target.cls, wish=wish)
 
     async def control(self, asked: Asked) -> Answer:
         """Carry out a person's command."""

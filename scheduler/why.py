@@ -1,18 +1,24 @@
-"""What a request for a model would meet now: a copy of the core meets one, so no second set of rules can disagree."""
+"""What a request for a model would meet now: a copy of the core meets one, so no second set of rules can disagree.
 
+The copy is of bounded size, however many wait: of each queue only its head, and the numbers as they are.
+"""
+
+from dataclasses import replace
+from itertools import islice
 from typing import Literal
 
 from typing_extensions import TypedDict
 
-from scheduler.core import messages as m
-from scheduler.core import sizes
+from scheduler.core import messages as m, sizes
 from scheduler.core.machine import Machine
-from scheduler.core.state import CoreState, ModelState
+from scheduler.core.state import CoreState, ModelState, Request
 from scheduler.core.view import Sets
 from scheduler.journal_lines import copy_of
-from scheduler.outlook import expected, gigabytes, short, trouble, waits_for
+from scheduler.outlook import ends_in, expected, gigabytes, short, trouble, waits_for
+from scheduler.past import RefusedWish
 
 TRIAL = "why"  # the id of the request that only the copy meets
+HEAD = 4  # requests of each queue that the copy holds: one step serves no more of them
 
 
 class Why(TypedDict):
@@ -37,9 +43,18 @@ class Why(TypedDict):
     sentences: list[str]  # the same for people
 
 
-def why(state: CoreState, name: str, now: float, *, alias: str = "", cls: str = "interactive") -> Why:
-    """What a request of class `cls` for `name` (the model's full name) would meet at `now`; changes nothing."""
-    trial = Machine(copy_of(state))
+def why(
+    state: CoreState,
+    name: str,
+    now: float,
+    *,
+    alias: str = "",
+    cls: str = "interactive",
+    wish: RefusedWish | None = None,
+) -> Why:
+    """What a request of class `cls` for `name` (the model's full name) would meet at `now`; changes nothing. `wish` is
+    the last one to unload the model that was not followed."""
+    trial = Machine(copy_of(_head_of(state)))
     orders = trial.step(m.Arrived(now, TRIAL, name, cls=cls, alias=alias))
     sets = Sets(state.config, state.phase)
     model = state.models.get(name) or ModelState(name)
@@ -64,7 +79,30 @@ def why(state: CoreState, name: str, now: float, *, alias: str = "", cls: str = 
     )
     _meet(answer, trial.state, orders)
     answer["sentences"] = [_who(answer, model, state), _fate(answer, state, trial.state), *_more(answer, model, state)]
+    answer["sentences"] += _said(model, state, now, wish)
     return answer
+
+
+def _head_of(state: CoreState) -> CoreState:
+    """The state with the head of each queue alone; how many wait and run is told as it is."""
+    models = {name: _head_of_model(model) for name, model in state.models.items()}
+    kept: dict[str, Request] = {}
+    for model in models.values():
+        for queue in (*model.queues.values(), model.preloads, model.replacements):
+            kept |= queue
+        kept |= {i: state.requests[i] for i in model.running_ids if i in state.requests}
+    return replace(state, models=models, requests=kept)
+
+
+def _head_of_model(model: ModelState) -> ModelState:
+    slots = model.parallel + HEAD  # while everything passes through there is no end to those that run
+    return replace(
+        model,
+        queues={cls: dict(islice(queue.items(), HEAD)) for cls, queue in model.queues.items()},
+        preloads=dict(islice(model.preloads.items(), HEAD)),
+        running_ids=dict(islice(model.running_ids.items(), slots)),
+        unwanted=min(model.unwanted, slots),
+    )
 
 
 def _meet(answer: Why, after: CoreState, orders: list[m.Order]) -> None:
@@ -132,3 +170,30 @@ def _more(answer: Why, model: ModelState, state: CoreState) -> list[str]:
         promised = sizes.promised(state) / 1e9
         more.append(f"In memory: {resident}; {promised:.1f} of {gigabytes(state.budget)} are promised.")
     return more
+
+
+def _said(model: ModelState, state: CoreState, now: float, wish: RefusedWish | None) -> list[str]:
+    """What people and clients said that bears on it."""
+    said = []
+    if state.passthrough:
+        said.append(f"PASSTHROUGH is on, by {state.passthrough}: Ollama loads and evicts as it likes.")
+    if state.paused is not None:
+        said.append(
+            f"Paused by {state.paused.owner}{ends_in(state.paused.until, now)}; `ollama-scheduler resume` ends it."
+        )
+    if (pin := state.pins.get(model.name)) is not None:
+        said.append(f"It is pinned by {pin.owner}{ends_in(pin.until, now)}.")
+    if model.keep:
+        said.append("It is declared to be kept beside whatever fits.")
+    if model.name in state.asked:
+        said.append(f"Its load was asked for by {state.asked[model.name]}.")
+    if model.name in state.asked_out:
+        said.append(f"Its unload was asked for by {state.asked_out[model.name]}.")
+    if model.replacing:
+        said.append("It is being deleted or replaced.")
+    if wish is not None:
+        who = wish.client or "a client"
+        said.append(
+            f"{who} wished to have it unloaded {max(0.0, now - wish.at):.0f} s ago; not followed: {wish.because}."
+        )
+    return said

@@ -1,26 +1,34 @@
-"""`why MODEL`: what a request for it would meet now, without making one."""
+"""`why MODEL` and `why REQUEST`: what a request for it would meet now, or what one that is here waits for."""
 
 import json
-from typing import Annotated
+import re
+from typing import Annotated, Any
 
 import typer
 
 from scheduler.ask import DOWN, ConfigOption, JsonOption, Silent, UrlOption, ask, place
 
 REFUSED = 1
-CODES = "Exit codes: 0 it would be served or would wait, 1 it would be refused, 2 the daemon does not answer."
+CODES = (
+    "Exit codes: 0 it would be served or would wait, or waits, runs or was answered, 1 it would be or was refused, or "
+    "failed, 2 the daemon does not answer."
+)
+REQUEST = re.compile(r"r[0-9a-f]{4}-[0-9]+")  # how the daemon names a request
+WELL = ("", "answered", "canned", "wish")
 
 
 def why(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model or an alias, as a client would say it.")],
+    about: Annotated[
+        str, typer.Argument(metavar="MODEL|REQUEST", help="A model or an alias, or a request's id as /status shows it.")
+    ],
     url: UrlOption = None,
     config: ConfigOption = None,
     json_out: JsonOption = False,
 ) -> None:
-    """Say what a request for MODEL would meet now: served, waiting for what, or refused, and why."""
+    """Say what a request for MODEL would meet now, or what REQUEST waits for or how it ended, and why."""
     where = place(url, config)
     try:
-        answer = ask(where, "/why", {"model": model}, knows={"would", "error"})
+        answer = _answer(where, about)
     except Silent as error:
         typer.echo(json.dumps({"would": None, "error": str(error)}) if json_out else str(error), err=not json_out)
         raise typer.Exit(DOWN) from None
@@ -29,4 +37,19 @@ def why(
     else:
         for sentence in answer.get("sentences") or [f"A request would be refused: {answer['error']}."]:
             typer.echo(sentence)
-    raise typer.Exit(REFUSED if answer.get("would", "be refused") == "be refused" else 0)
+    raise typer.Exit(0 if _is_well(answer) else REFUSED)
+
+
+def _answer(where: str, about: str) -> dict[str, Any]:
+    """What is known of the request of that id; of the model of that name, where there is none."""
+    if REQUEST.fullmatch(about):
+        answer = ask(where, "/why", {"request": about}, knows={"request", "error"})
+        if "error" not in answer:
+            return answer
+    return ask(where, "/why", {"model": about}, knows={"would", "error"})
+
+
+def _is_well(answer: dict[str, Any]) -> bool:
+    if "outcome" in answer:
+        return answer["outcome"] in WELL
+    return str(answer.get("would", "be refused")) != "be refused"
