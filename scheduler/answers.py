@@ -12,7 +12,9 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Literal
 
-from scheduler.demand import NATIVE, Demand, Dialect
+from scheduler import said_responses
+from scheduler.demand import NATIVE, STREAMS, Demand, Dialect
+from scheduler.errors import Voice
 
 JSON = "application/json; charset=utf-8"  # what gin sends
 PLAIN_JSON = "application/json"  # what the /v1 writers send
@@ -45,12 +47,12 @@ def go_json(value: object) -> bytes:
 # --- errors ------------------------------------------------------------------------------------------------------
 
 
-def error(dialect: Dialect, status: int, message: str) -> tuple[str, bytes]:
+def error(dialect: Dialect, status: int, message: str, voice: Voice = "middleware") -> tuple[str, bytes]:
     """The content type and body of an error with this status, for a client that has got no byte yet."""
-    if dialect in NATIVE:
+    if dialect in NATIVE or voice == "gin":
         return JSON, go_json({"error": message})
     body = go_json(_error_object(dialect, status, message))
-    if status == 400:  # said by the middleware, before Ollama's own writers are in place
+    if status == 400 and voice == "middleware":  # said before Ollama's own writers are in place
         return JSON, body
     return PLAIN_JSON, body + b"\n"
 
@@ -65,6 +67,9 @@ def error_in_stream(dialect: Dialect, message: str, status: int = 500) -> bytes:
     body = go_json(_error_object(dialect, status, message))
     if dialect == "anthropic":
         return b"event: error\ndata: %b\n\n" % body
+    if dialect == "openai-responses":  # both shapes that its clients look for: an error object, and an event of type error
+        told = {"type": "error", "code": None, "message": message, "param": None, "sequence_number": 0}
+        return b"event: error\ndata: %b\n\n" % go_json(told | _error_object(dialect, status, message))
     return b"data: %b\n\n" % body
 
 
@@ -91,6 +96,11 @@ def canned(demand: Demand, now_iso: str) -> tuple[str, bytes]:
             usage = {"prompt_tokens": 1, "total_tokens": 1}
             body = {"object": "list", "data": [row], "model": demand.alias, "usage": usage}
             return PLAIN_JSON, go_json(body) + b"\n"
+        case "openai-images" | "openai-image-edits":
+            created = int(datetime.fromisoformat(now_iso).timestamp())
+            return PLAIN_JSON, go_json({"created": created, "data": []}) + b"\n"
+        case "openai-transcription":
+            return PLAIN_JSON, go_json({"text": "ok"}) + b"\n"
         case _:
             return _said(demand, now_iso, "ok", "stop", tokens=1)
 
@@ -106,12 +116,22 @@ def wish(demand: Demand, now_iso: str) -> tuple[str, bytes]:
             return _said(demand, now_iso, "", "unload" if demand.kind == "unload" else "load", tokens=0)
 
 
+def head(dialect: Dialect, stream: bool) -> list[tuple[bytes, bytes]]:
+    """The headers that Ollama sets on a stream before it knows how it goes, for an answer of ours in its place."""
+    early = stream and dialect in ("anthropic", "openai-responses")
+    return [(b"Cache-Control", b"no-cache"), (b"Connection", b"keep-alive")] if early else []
+
+
 def _said(demand: Demand, now_iso: str, text: str, reason: str, tokens: int) -> tuple[str, bytes]:
     """One short answer of a dialect that generates. Ollama answers a wish whole even where a stream was asked for,
     except through the /v1 writers, which make a stream of it."""
     match demand.dialect:
         case "openai-chat":
             return _said_openai(demand, now_iso, text, reason, tokens)
+        case "openai-completions":
+            return _said_completion(demand, now_iso, text, reason, tokens)
+        case "openai-responses":
+            return _said_response(demand, now_iso, text, tokens)
         case "anthropic":
             return _said_anthropic(demand, text, reason, tokens)
     body: dict[str, Any] = {"model": demand.alias, "created_at": now_iso}
@@ -138,10 +158,43 @@ def _said_openai(demand: Demand, now_iso: str, text: str, reason: str, tokens: i
     }
     if demand.stream:
         body["choices"] = [{"index": 0, "delta": said, "finish_reason": reason}]
-        return SSE, b"data: %b\n\ndata: [DONE]\n\n" % go_json(body)
+        return _streamed_openai(body, demand.usage, tokens)
     body["choices"] = [{"index": 0, "message": said, "finish_reason": reason}]
-    body["usage"] = {"prompt_tokens": tokens, "completion_tokens": tokens, "total_tokens": 2 * tokens}
-    return PLAIN_JSON, go_json(body) + b"\n"
+    return PLAIN_JSON, go_json(body | {"usage": _usage(tokens)}) + b"\n"
+
+
+def _said_completion(demand: Demand, now_iso: str, text: str, reason: str, tokens: int) -> tuple[str, bytes]:
+    body: dict[str, Any] = {"id": f"cmpl-{secrets.randbelow(999)}"}
+    body["object"] = "text_completion"
+    body["created"] = int(datetime.fromisoformat(now_iso).timestamp())
+    told = {"model": demand.alias, "system_fingerprint": "fp_ollama"}
+    choices = {"choices": [{"text": text, "index": 0, "finish_reason": reason}]}
+    if demand.stream:
+        body |= choices | told
+        return _streamed_openai(body | ({"usage": _usage(0)} if demand.usage else {}), demand.usage, tokens)
+    body |= told | choices
+    return PLAIN_JSON, go_json(body | {"usage": _usage(tokens)}) + b"\n"
+
+
+def _streamed_openai(body: dict[str, Any], usage: bool, tokens: int) -> tuple[str, bytes]:
+    """One chunk that says all, one with the tokens where they were asked for, and the end."""
+    chunks = [body, body | {"choices": [], "usage": _usage(tokens)}] if usage else [body]
+    return SSE, b"".join(b"data: %b\n\n" % go_json(chunk) for chunk in chunks) + b"data: [DONE]\n\n"
+
+
+def _said_response(demand: Demand, now_iso: str, text: str, tokens: int) -> tuple[str, bytes]:
+    created = int(datetime.fromisoformat(now_iso).timestamp())
+    if demand.stream:
+        return SSE, _events(said_responses.events(demand.alias, created, text, tokens))
+    return PLAIN_JSON, go_json(said_responses.whole(demand.alias, created, text, tokens)) + b"\n"
+
+
+def _events(events: list[dict[str, Any]]) -> bytes:
+    return b"".join(b"event: %b\ndata: %b\n\n" % (e["type"].encode(), go_json(e)) for e in events)
+
+
+def _usage(tokens: int) -> dict[str, int]:
+    return {"prompt_tokens": tokens, "completion_tokens": tokens, "total_tokens": 2 * tokens}
 
 
 def _said_anthropic(demand: Demand, text: str, reason: str, tokens: int) -> tuple[str, bytes]:
@@ -159,7 +212,7 @@ def _said_anthropic(demand: Demand, text: str, reason: str, tokens: int) -> tupl
         delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
         events += [block, delta, {"type": "content_block_stop", "index": 0}]
     events += [{"type": "message_delta", "delta": {"stop_reason": why}, "usage": usage}, {"type": "message_stop"}]
-    return SSE, b"".join(b"event: %b\ndata: %b\n\n" % (e["type"].encode(), go_json(e)) for e in events)
+    return SSE, _events(events)
 
 
 def _id(prefix: str) -> str:
@@ -173,7 +226,9 @@ _DONE = re.compile(rb'(?<!\\)"done":true[,}]|(?<!\\)"total_duration":\d')
 _COUNTS: Mapping[Dialect, tuple[bytes, bytes]] = MappingProxyType(
     {
         "openai-chat": (b'"prompt_tokens":', b'"completion_tokens":'),
+        "openai-completions": (b'"prompt_tokens":', b'"completion_tokens":'),
         "openai-embeddings": (b'"prompt_tokens":', b'"completion_tokens":'),
+        "openai-responses": (b'"input_tokens":', b'"output_tokens":'),
         "anthropic": (b'"input_tokens":', b'"output_tokens":'),
     }
 )
@@ -185,13 +240,15 @@ def ending(demand: Demand, tail: bytes) -> Literal["whole", "error", "cut"]:
     """How a 200 answer ended, by its last bytes (`TAIL` of them suffice): whole; with an error that Ollama itself
     wrote into it; or cut, though the connection closed cleanly."""
     end = tail.rstrip()
-    if not demand.stream or demand.dialect in ("embed", "embeddings", "openai-embeddings"):
+    if demand.dialect in _PLAIN:
+        return _ending_plain(end)
+    if not demand.stream or demand.dialect not in STREAMS:
         return "whole" if end.endswith(b"}") else "cut"
     # A line of JSON holds no line break of its own, so what begins a line is never something the model said.
-    if demand.dialect == "anthropic":
-        return _ending_anthropic(b"\n" + end)
+    if demand.dialect in _LAST_EVENTS:
+        return _ending_events(b"\n" + end, _LAST_EVENTS[demand.dialect])
     line = end[end.rfind(b"\n") + 1 :]
-    if demand.dialect == "openai-chat":
+    if demand.dialect in ("openai-chat", "openai-completions"):
         return "whole" if line == b"data: [DONE]" else "cut"
     if not line.endswith(b"}"):
         return "cut"
@@ -200,13 +257,27 @@ def ending(demand: Demand, tail: bytes) -> Literal["whole", "error", "cut"]:
     return "whole" if _DONE.search(line) else "cut"
 
 
-def _ending_anthropic(end: bytes) -> Literal["whole", "error", "cut"]:
+_LAST_EVENTS: Mapping[Dialect, bytes] = MappingProxyType(
+    {"anthropic": b"message_stop", "openai-responses": b"response.completed"}
+)
+
+
+_PLAIN = frozenset({"library", "openai-images", "openai-image-edits", "openai-transcription"})
+
+
+def _ending_plain(end: bytes) -> Literal["whole", "error"]:
+    """What may end in any way: a deletion says nothing, a transcription any text, an image asked of another model
+    nothing; the last line of a creation may be an error."""
+    return "error" if end[end.rfind(b"\n") + 1 :].startswith(b'{"error":') else "whole"
+
+
+def _ending_events(end: bytes, mark: bytes) -> Literal["whole", "error", "cut"]:
     last = end[end.rfind(b"\nevent: ") + 1 :]
     if not last.endswith(b"}"):
         return "cut"
     if last.startswith(b"event: error\n"):
         return "error"
-    return "whole" if last.startswith(b"event: message_stop\n") else "cut"
+    return "whole" if last.startswith(b"event: %b\n" % mark) else "cut"
 
 
 def ended(demand: Demand, tail: bytes) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -16,15 +17,15 @@ class NoRoom(Exception):
 class Kept:
     """One body in the store's care. Load it as often as needed; drop it once it is not needed again."""
 
-    __slots__ = ("_body", "_file", "_more", "_parts", "_store", "size")
+    __slots__ = ("_body", "_cut", "_file", "_shape", "_store", "size")
 
     def __init__(self, store: "BodyStore", body: Body) -> None:
         self.size = len(body)
         self._store = store
         self._body: Body | None = body
         self._file: IO[bytes] | None = None
-        self._parts = (len(body.before), len(body.after))
-        self._more = body.more
+        self._cut = len(body.before)
+        self._shape = replace(body, before=b"", after=b"")
 
     @property
     def on_disk(self) -> bool:
@@ -38,7 +39,7 @@ class Kept:
         if self._file is None:
             raise ValueError("the body was dropped")
         content = await asyncio.to_thread(_read, self._file.fileno(), self.size)
-        return Body(content[: self._parts[0]], content[self._parts[0] :], self._more)
+        return replace(self._shape, before=content[: self._cut], after=content[self._cut :])
 
     def drop(self) -> None:
         """Forget the body and free its room; a second call does nothing."""

@@ -1,14 +1,36 @@
 """What a request asks for, once understood: the one record that travels from the dialects to Ollama."""
 
+import json
 from dataclasses import dataclass
 from typing import Literal
 
 from scheduler.core.messages import Kind
 
-Dialect = Literal["generate", "chat", "embed", "embeddings", "openai-chat", "openai-embeddings", "anthropic"]
-"""The shape of a route's bodies, answers and errors. The first four are Ollama's own."""
+Dialect = Literal[
+    "generate",
+    "chat",
+    "embed",
+    "embeddings",
+    "library",
+    "openai-chat",
+    "openai-completions",
+    "openai-embeddings",
+    "openai-responses",
+    "openai-images",
+    "openai-image-edits",
+    "openai-transcription",
+    "anthropic",
+]
+"""The shape of a route's bodies, answers and errors. The first five are Ollama's own; `library` is that of every call
+which uses no model."""
 
-NATIVE: frozenset[str] = frozenset({"generate", "chat", "embed", "embeddings"})
+NATIVE: frozenset[str] = frozenset({"generate", "chat", "embed", "embeddings", "library"})
+
+
+STREAMS: frozenset[str] = frozenset(
+    {"generate", "chat", "openai-chat", "openai-completions", "openai-responses", "anthropic"}
+)
+"""The dialects that stream to a client which asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,17 +38,24 @@ class Body:
     """Our own serialisation of a demand body, cut where `options.num_ctx` goes, so that it is kept only once.
 
     `before` + (`"num_ctx":N` and, if `more`, a comma) + `after` is the body; without a context `before` + `after`.
+    The last `named` bytes are the model's name as JSON and what closes the body (0: it is not there to be changed).
     """
 
     before: bytes
     after: bytes
     more: bool = False  # other options follow
+    takes_context: bool = True
+    named: int = 0
 
-    def at(self, context: int) -> bytes:
-        """The bytes to send for a model loaded with `context` tokens; 0 leaves num_ctx out."""
-        if not context:
-            return self.before + self.after
-        return b'%b"num_ctx":%d%b%b' % (self.before, context, b"," if self.more else b"", self.after)
+    def at(self, context: int, model: str = "") -> bytes:
+        """The bytes to send for a model loaded with `context` tokens (0 leaves num_ctx out), under the name `model`
+        ("": as it was asked for)."""
+        body = self.before + self.after
+        if context and self.takes_context:
+            body = b'%b"num_ctx":%d%b%b' % (self.before, context, b"," if self.more else b"", self.after)
+        if model and self.named:
+            body = b"%b%b}" % (body[: -self.named], json.dumps(model, ensure_ascii=False).encode())
+        return body
 
     def __len__(self) -> int:
         return len(self.before) + len(self.after)
@@ -49,3 +78,5 @@ class Demand:
     session: str = ""  # keyed hash of who asks
     client: str = ""
     remote: bool = False  # `:cloud` and remote models: passed straight through
+    keep_alive: bool = False  # it came with a keep_alive that is not followed
+    usage: bool = False  # it asked for a stream's last chunk to tell the tokens

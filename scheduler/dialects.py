@@ -1,51 +1,26 @@
-"""What a request means: `route` sorts it by method and path, `understand` makes a Demand of a demand's body."""
+"""What a request means: `understand` makes a Demand of the body of a route that needs a model."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
+from urllib.parse import quote
 
 import zstandard
 
 from scheduler import gotypes, prompts
 from scheduler.core.messages import Kind
-from scheduler.demand import NATIVE, Body, Demand, Dialect
-from scheduler.errors import BadRequest, Refused
+from scheduler.demand import NATIVE, STREAMS, Body, Demand, Dialect
+from scheduler.errors import BadRequest
+from scheduler.goform import NotForm, read_form
 from scheduler.gojson import Field, read_body, read_object, sound
-from scheduler.gosyntax import NotJSON
+from scheduler.gosyntax import NotJSON, go_quote
 from scheduler.names import is_cloud, normal_name
+from scheduler.paths import Route
 from scheduler.probes import is_probe
 from scheduler.routes import Aliases, name_fault
 from scheduler.structs import STRUCTS
-
-RouteKind = Literal["demand", "read", "passive", "own", "control", "refused"]
-"""demand: needs a model in memory. read: a listing, forwarded at once. passive: any other GET or HEAD, forwarded
-unscheduled because it cannot load. own: answered by us. control: a person's command to us. refused: everything else."""
-
-DEMANDS: Mapping[str, Dialect] = MappingProxyType(
-    {
-        "/api/generate": "generate",
-        "/api/chat": "chat",
-        "/api/embed": "embed",
-        "/api/embeddings": "embeddings",
-        "/v1/chat/completions": "openai-chat",
-        "/v1/embeddings": "openai-embeddings",
-        "/v1/messages": "anthropic",
-    }
-)
-READS = frozenset({"/", "/api/version", "/api/tags", "/api/ps", "/v1/models"})
-OWN = frozenset({"/status", "/healthz", "/readyz", "/why"})
-CONTROL = "/control/"  # what begins so is a command, whatever the method
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where a request goes. `dialect` is that of its body, or the nearest one to give its error in."""
-
-    kind: RouteKind
-    dialect: Dialect
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,35 +32,6 @@ class Rules:
     key: bytes
 
 
-def route(method: str, target: str) -> Route:
-    """Sort a request by its method and target (path, perhaps with a query)."""
-    path = target.partition("?")[0]
-    dialect = DEMANDS.get(path) or _nearest(path)
-    if path.startswith(CONTROL):
-        return Route("control", dialect)
-    if method == "POST":
-        if path in DEMANDS:
-            return Route("demand", dialect)
-        return Route("read" if path == "/api/show" else "refused", dialect)
-    if method not in ("GET", "HEAD"):
-        return Route("refused", dialect)
-    if path in OWN:
-        return Route("own", dialect)
-    return Route("read" if path in READS or path.startswith("/v1/models/") else "passive", dialect)
-
-
-def _nearest(path: str) -> Dialect:
-    if path.startswith("/v1/messages"):
-        return "anthropic"
-    return "openai-chat" if path.startswith("/v1/") else "generate"
-
-
-def refusal(method: str, target: str) -> Refused:
-    """The 501 for a route of kind `refused`."""
-    path = target.partition("?")[0]
-    return Refused(501, f"{method} {path} is not served yet by the scheduler in front of this Ollama")
-
-
 def understand(
     route: Route, target: str, raw: bytes, headers: Mapping[str, str], rules: Rules, client: str = ""
 ) -> Demand:
@@ -95,6 +41,8 @@ def understand(
     where the name's route is not configured.
     """
     dialect = route.dialect
+    if dialect == "openai-transcription":
+        return _transcription(target, raw, headers, rules, client)
     if dialect not in NATIVE and headers.get("Content-Encoding") == "zstd":
         raw = _unzstd(raw)
     fields = _read(dialect, raw)
@@ -102,9 +50,13 @@ def understand(
     prompts.check_values(dialect, values)
     alias = sound(values.get("model") or "")
     meant = rules.aliases.resolve(alias)
-    _check_name(dialect, meant.model)
-    prompts.check_input(dialect, values)
     stream = _streams(dialect, values)
+    try:
+        _check_name(dialect, meant.model)
+        prompts.check_input(dialect, values)
+    except BadRequest as error:
+        error.streamed = stream
+        raise
     remote = is_cloud(meant.model)
     kind = "request" if remote else _kind(dialect, values, stream, rules)
     return Demand(
@@ -116,12 +68,61 @@ def understand(
         kind=kind,
         cls="batch" if kind == "preload" else meant.cls,
         stream=stream,
-        body=_serialise(dialect, fields, meant.model.strip(), remote),
+        body=_serialise(dialect, fields, meant.model.strip(), as_sent=remote or kind in _WISHES),
         digest=_digest(dialect, fields, rules.key),
         session=_session(fields, headers, client, rules.key),
         client=client,
         remote=remote,
+        keep_alive=kind != "unload" and values.get("keep_alive") is not None,
+        usage=bool(gotypes.member(values.get("stream_options"), "include_usage")),
     )
+
+
+def _transcription(target: str, raw: bytes, headers: Mapping[str, str], rules: Rules, client: str) -> Demand:
+    """A multipart form: it goes to Ollama as it came, and the query says for which model."""
+    path, _, query = target.partition("?")
+    try:
+        form = read_form(headers, query, raw)
+    except NotForm as error:
+        raise BadRequest(400, f"failed to parse multipart form: {error}") from error
+    alias = form.values.get("model", "")
+    if not alias:
+        raise BadRequest(400, "model is required")
+    if "file" not in form.files:
+        raise BadRequest(400, "file is required: http: no such file")
+    if not form.files["file"]:
+        raise BadRequest(400, "audio file is empty")
+    meant = rules.aliases.resolve(alias)
+    _check_name("openai-transcription", meant.model)
+    remote = is_cloud(meant.model)
+    return Demand(
+        method="POST",
+        path=f"{path}?model={quote(meant.model.strip())}{f'&{query}' if query else ''}",
+        dialect="openai-transcription",
+        alias=alias,
+        model=meant.model if remote else normal_name(meant.model),
+        kind="request",
+        cls=meant.cls,
+        stream=False,
+        body=Body(raw, b"", takes_context=False),
+        digest=blake2b(raw, key=rules.key, digest_size=16).hexdigest(),
+        session=_session([], headers, client, rules.key),
+        client=client,
+        remote=remote,
+    )
+
+
+def unfit(demand: Demand, embedding: bool) -> BadRequest | None:
+    """What Ollama answers, without a load, where the model only makes embeddings and is asked to speak."""
+    if not embedding or demand.kind == "unload" or "embed" in demand.dialect or demand.dialect == "library":
+        return None
+    what = "generate" if demand.dialect in _GENERATES else "chat"
+    told = BadRequest(400, f"{go_quote(demand.alias, chr(34))} does not support {what}", voice="writer")
+    told.streamed = demand.stream
+    return told
+
+
+_GENERATES = frozenset({"generate", "openai-completions", "openai-images", "openai-image-edits"})
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -153,9 +154,9 @@ def _unzstd(raw: bytes) -> bytes:
         stream = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(raw)
         unpacked = stream.read(_UNPACKED + 1)
     except zstandard.ZstdError as error:
-        raise BadRequest(400, f"failed to decompress zstd body: {error}") from error
+        raise BadRequest(400, f"failed to decompress zstd body: {error}", voice="gin") from error
     if len(unpacked) > _UNPACKED:
-        raise BadRequest(400, "http: request body too large")
+        raise BadRequest(400, "http: request body too large", voice="gin")
     return unpacked
 
 
@@ -163,20 +164,21 @@ def _check_name(dialect: Dialect, name: str) -> None:
     """Raise what Ollama answers for something that can be no model's name (writeModelRefParseError)."""
     match name_fault(name):
         case "conflict":
-            raise BadRequest(400, f"use either :local or :cloud, not both: {json.dumps(name, ensure_ascii=False)}")
+            told = f"use either :local or :cloud, not both: {json.dumps(name, ensure_ascii=False)}"
+            raise BadRequest(400, told, voice="writer")
         case "invalid":
-            raise BadRequest(400, "invalid model name")
-        case "missing" if dialect in ("generate", "embed", "openai-embeddings"):
+            raise BadRequest(400, "invalid model name", voice="writer")
+        case "missing" if dialect in ("embed", "openai-embeddings") or dialect in _GENERATES:
             raise BadRequest(404, f"model '{name}' not found")
         case "missing":
-            raise BadRequest(400, "model is required")
+            raise BadRequest(400, "model is required", voice="writer")
 
 
 def _streams(dialect: Dialect, values: Mapping[str, Any]) -> bool:
     given = values.get("stream")
     if given is None:
         return dialect in ("generate", "chat")
-    return bool(given) and "embed" not in dialect
+    return bool(given) and dialect in STREAMS
 
 
 def _kind(dialect: Dialect, values: Mapping[str, Any], stream: bool, rules: Rules) -> Kind:
@@ -194,21 +196,25 @@ RUNNER_OPTIONS = frozenset(
     | {"low_vram", "f16_kv", "use_mlock", "numa", "logits_all", "vocab_only", "embedding_only", "keep_alive"}
 )
 # Top-level fields that decide about residency: `shift` reloads too. The /v1 routes know none of them today.
+_WISHES = frozenset({"preload", "unload"})
 _OURS = frozenset({"model", "keep_alive", "options", "shift", "num_ctx"})
 
 
-def _serialise(dialect: Dialect, fields: list[Field], name: str, remote: bool) -> Body:
+def _serialise(dialect: Dialect, fields: list[Field], name: str, as_sent: bool) -> Body:
     """Our own serialisation: the client's fields as they were written, our model and the options we let through.
 
-    The model comes last, so that it wins should some version of Ollama find a key equal to it that we do not.
+    The model comes last, so that it wins should some version of Ollama find a key equal to it that we do not. What goes
+    `as_sent` (to another place, or a wish while everything passes through) has only its model changed.
     """
-    drop = frozenset({"model"}) if remote else _OURS
+    drop = frozenset({"model"}) if as_sent else _OURS
     kept = [pair.pair for pair in fields if not gotypes.field_name(pair.name, drop)]
-    model = f'"model":{json.dumps(name, ensure_ascii=False)}'.encode()
-    if remote or dialect not in NATIVE:
-        return Body(b"{%b}" % b",".join([*kept, model]), b"")
+    told = json.dumps(name, ensure_ascii=False).encode()
+    model, named = b'"model":%b' % told, len(told) + 1
+    if as_sent or dialect not in NATIVE:
+        return Body(b"{%b}" % b",".join([*kept, model]), b"", takes_context=False, named=named)
     options = b",".join(_options(fields))
-    return Body(b'{"options":{', b",".join([options + b"}", *kept, model + b"}"]), more=bool(options))
+    after = b",".join([options + b"}", *kept, model + b"}"])
+    return Body(b'{"options":{', after, more=bool(options), named=named)
 
 
 def _options(fields: list[Field]) -> list[bytes | memoryview]:
@@ -225,7 +231,9 @@ def _options(fields: list[Field]) -> list[bytes | memoryview]:
 
 # --- who and what ------------------------------------------------------------------------------------------------
 
-_CONVERSATION = frozenset({"messages", "prompt", "system", "input", "suffix", "context", "images", "tools"})
+_CONVERSATION = frozenset(
+    {"messages", "prompt", "system", "input", "suffix", "context", "images", "tools", "instructions", "image"}
+)
 
 
 def _digest(dialect: Dialect, fields: list[Field], key: bytes) -> str:

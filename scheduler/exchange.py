@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, Protocol, assert_never
@@ -99,7 +99,7 @@ class Exchange:
                 elif self.state == "untouched":  # else its answer is here already, and whole in no time
                     self.forwarding.stop(order)
             case AnswerWish():
-                self._answer(200, *answers.wish(self.demand, _now_iso()))
+                self._answer(200, *answers.wish(self.demand, _now_iso()), extra=[_wish_header(order)])
             case Recall():
                 if self.forwarding is not None:
                     self.forwarding.stop(order)
@@ -149,9 +149,18 @@ class Exchange:
         """It was sent in vain and waits again."""
         self.progress = Progress()
 
-    def _answer(self, status: int, content_type: str, body: bytes, *, retry_after: int | None = None) -> None:
+    def _answer(
+        self,
+        status: int,
+        content_type: str,
+        body: bytes,
+        *,
+        retry_after: int | None = None,
+        extra: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
         if self.state == "untouched":
-            headers = [(b"Content-Type", content_type.encode())]
+            headers = [(b"Content-Type", content_type.encode()), *extra]
+            headers += answers.head(self.demand.dialect, self.demand.stream)
             if retry_after is not None:
                 headers.append((b"Retry-After", b"%d" % retry_after))
             self.client.whole(status, headers, body)
@@ -161,6 +170,14 @@ class Exchange:
         self.kept.drop()
         if not self.over.done():
             self.over.set_result(None)
+
+
+def _wish_header(order: AnswerWish) -> tuple[bytes, bytes]:
+    """What became of a wish; where it was not followed, why."""
+    if order.granted:
+        return b"X-Ollama-Scheduler-Wish", b"granted"
+    because = " ".join(order.because.split()).encode("ascii", "replace")
+    return b"X-Ollama-Scheduler-Wish", b"refused; " + because
 
 
 def _now_iso() -> str:

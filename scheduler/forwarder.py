@@ -40,6 +40,7 @@ class Run:
         "exchange",
         "first_byte",
         "held_up",
+        "name",
         "reply",
         "stoppable",
         "tail",
@@ -47,9 +48,10 @@ class Run:
         "why",
     )
 
-    def __init__(self, exchange: Exchange, context: int, began: float, drain: float) -> None:
+    def __init__(self, exchange: Exchange, context: int, name: str, began: float, drain: float) -> None:
         self.exchange = exchange
         self.context = context
+        self.name = name  # of its model, where that is not the one it was asked by
         self.began = began
         self.reply: Reply | None = None
         self.first_byte: float | None = None
@@ -124,16 +126,17 @@ class Forwarder:
         runs = self._runs.get(model)
         if not runs:
             return 0.0, 0, ()
-        read = [run for run in runs.values() if not run.held_up]
+        read = [run for run in runs.values() if not run.held_up and run.exchange.demand.kind != "replace"]
         if not read:
-            return 0.0, 0, ()  # only slow clients: nothing is known of Ollama
+            return 0.0, 0, ()  # only slow clients, or none that the model serves: nothing is known of its runner
         silent = self._inbox.now() - max(run.last_byte for run in read)
         return silent, max(run.exchange.kept.size for run in read), tuple(run.exchange.id for run in read)
 
     def start(self, exchange: Exchange, order: Forward) -> Run:
         """Begin to carry out a `Forward`."""
-        context = order.context if exchange.demand.dialect in NATIVE else 0
-        run = Run(exchange, context, self._inbox.now(), self._drain)
+        native = exchange.demand.dialect in NATIVE
+        name = order.model if not native and order.model != exchange.demand.model else ""
+        run = Run(exchange, order.context if native else 0, name, self._inbox.now(), self._drain)
         if self._closing:
             run.why = "closing"
             self._inbox.post(self._stopped(run))
@@ -173,7 +176,7 @@ class Forwarder:
 
     async def _converse(self, run: Run) -> Ended | Returned:
         exchange, demand = run.exchange, run.exchange.demand
-        body = (await exchange.kept.load()).at(run.context)
+        body = (await exchange.kept.load()).at(run.context, run.name)
         if run.why is not None:
             return self._stopped(run)
         if exchange.left:
@@ -277,7 +280,13 @@ class Forwarder:
         return self._ended(run, "failed", error="the daemon closes", cut=cut)
 
     async def pass_on(
-        self, method: str, target: str, headers: Headers, body: bytes, client: Client, limit: float | None
+        self,
+        method: str,
+        target: str,
+        headers: Headers,
+        body: bytes | passing.Streamed,
+        client: Client,
+        limit: float | None,
     ) -> None:
         """Forward past the core: `scheduler.passing`."""
         await passing.pass_on(self._upstream, method, target, headers, body, client, limit)

@@ -16,7 +16,8 @@ from scheduler.gojson import Field, Real, fold
 from scheduler.gosyntax import NotJSON
 
 _NONE: Mapping[str, Go] = MappingProxyType({})
-_INT_BITS = {"int": 63, "int32": 31}
+_INT_BITS = {"int": 63, "int64": 63, "int32": 31}
+_FLOAT32 = 3.4028235677973366e38  # halfway from the largest float32 to what would be the next
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Check:
             self.mismatch(word(value), go.name)
             return
         struct, path = self.struct, self.path
-        self.struct = go.name.rpartition(".")[2]
+        self.struct = "" if go.name.startswith("struct ") else go.name.rpartition(".")[2]
         for key, item in value.items():
             name = field_name(key, go.fields)
             if name:
@@ -122,7 +123,7 @@ class Check:
 
     def _number(self, value: float, go: Go, top: bool) -> None:
         if go.kind == "float":
-            fits = math.isfinite(value)
+            fits = math.isfinite(value) and (go.name != "float32" or abs(value) < _FLOAT32)
         else:
             limit = 2.0 ** _INT_BITS[go.name]
             fits = not isinstance(value, Real) and -limit <= value < limit
@@ -148,6 +149,21 @@ def word(value: Any) -> str:
     if isinstance(value, float):
         return "number"
     return "array" if isinstance(value, list) else "object"
+
+
+def unmarshal(value: Any, go: Go) -> None:
+    """Decode one value on its own, as a type's own UnmarshalJSON does inside. Raises NotJSON with Go's message."""
+    run = Check()
+    run.visit(value, go)
+    if run.saved:
+        raise NotJSON(run.saved)
+
+
+def member(value: Any, name: str) -> Any:
+    """The field `name` of an object that Go decodes into a struct: by folded key, the last one wins."""
+    if not isinstance(value, dict):
+        return None
+    return next((value[key] for key in reversed(value) if key == name or fold(key) == name), None)
 
 
 def check(fields: list[Field], into: Go) -> None:

@@ -1,6 +1,8 @@
-"""Forward at once what the core need not know of: listings and other reads, and models that run elsewhere."""
+"""Forward at once what the core need not know of: listings, what changes the library, models that run elsewhere."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from scheduler.client import Client
 from scheduler.errors import UpstreamFailed
@@ -8,12 +10,22 @@ from scheduler.reply import Broken, Headers, Reply
 from scheduler.upstream import Upstream
 
 
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """A body that goes on as it comes and is never held whole. `length` in bytes, None: not told. `asked`: its client
+    waits to be asked for it."""
+
+    pieces: AsyncIterator[bytes]
+    length: int | None
+    asked: bool = False
+
+
 async def pass_on(
     upstream: Upstream,
     method: str,
     target: str,
     headers: Headers,
-    body: bytes,
+    body: bytes | Streamed,
     client: Client,
     limit: float | None,
 ) -> None:
@@ -42,17 +54,27 @@ async def pass_on(
             reply.close()
 
 
-async def _opened(upstream: Upstream, method: str, target: str, headers: Headers, body: bytes, *, again: bool) -> Reply:
-    """A reply whose head is here. A kept connection may be dead by now: what only reads is then asked `again`."""
-    reply = await upstream.send(method, target, headers, body)
+async def _opened(
+    upstream: Upstream, method: str, target: str, headers: Headers, body: bytes | Streamed, *, again: bool
+) -> Reply:
+    """A reply whose head is here. A kept connection may be dead by now: what only reads is then asked `again`; what
+    must go but once takes a new one."""
+    if isinstance(body, Streamed):
+        pieces, length, asked = body.pieces, body.length, body.asked
+        return await _begun(
+            await upstream.send(method, target, headers, pieces, length=length, asked=asked, fresh=True)
+        )
     try:
-        try:
-            await reply.head()
-        except Broken:
-            if not again:
-                raise
-            reply = await upstream.send(method, target, headers, body, fresh=True)
-            await reply.head()
+        return await _begun(await upstream.send(method, target, headers, body, fresh=not again))
+    except Broken as error:
+        if not again or not error.reached:
+            raise
+    return await _begun(await upstream.send(method, target, headers, body, fresh=True))
+
+
+async def _begun(reply: Reply) -> Reply:
+    try:
+        await reply.head()
     except BaseException:
         reply.close()
         raise

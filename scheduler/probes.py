@@ -10,27 +10,32 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from scheduler.demand import Dialect
+from scheduler.responses import question
 
 _BEFORE, _AFTER = "### User:\n", "\n\n"  # how LiteLLM's `ollama/` provider writes a chat as a prompt
 
 # What a probe never has; a real client that happens to use a probe's words nearly always has one of them.
-_NEVER = ("system", "suffix", "template", "context", "images", "tools", "format", "response_format", "raw")
+_NEVER = ("system", "suffix", "template", "context", "images", "tools", "response_format", "raw", "instructions")
 _NEVER_IN_MESSAGE = ("images", "tool_calls", "name", "tool_name", "tool_call_id", "thinking", "reasoning")
 
 
 def is_probe(dialect: Dialect, values: Mapping[str, Any], stream: bool, texts: Collection[str]) -> bool:
     """True if a decoded body (field -> value) is a health check: one of `texts` and nothing else, not streamed."""
-    if stream or any(values.get(name) for name in _NEVER):
-        return False
+    if stream or any(values.get(name) for name in _NEVER) or values.get("format") not in (None, "", "json"):
+        return False  # LiteLLM asks for JSON wherever a deployment's settings do
     match dialect:
-        case "generate":
+        case "generate" | "openai-completions":
             return _unwrapped(values.get("prompt")) in texts
         case "embeddings":
             return values.get("prompt") in texts
         case "embed" | "openai-embeddings":
             return _only(values.get("input")) in texts
-        case _:
+        case "openai-responses":
+            return _said(question(values.get("input"))) in texts
+        case "chat" | "openai-chat" | "anthropic":
             return _said(values.get("messages")) in texts
+        case _:
+            return False
 
 
 def _unwrapped(prompt: Any) -> str:

@@ -10,7 +10,9 @@ from scheduler.demand import Dialect
 from scheduler.errors import BadRequest
 from scheduler.goduration import parse_keep_alive
 from scheduler.gojson import fold
-from scheduler.gotypes import word
+from scheduler.gotypes import member, word
+from scheduler.images import image_fault
+from scheduler.responses import check_responses, says_something
 
 Wants = Literal["request", "preload", "unload"]
 
@@ -26,11 +28,15 @@ def wants(dialect: Dialect, values: Mapping[str, Any]) -> Wants:
             return "request" if values.get("input") else "preload"
         case "embeddings":
             return "request" if values.get("prompt") else "preload"
+        case "openai-completions":
+            return "request" if values.get("prompt") else "preload"
+        case "openai-responses":
+            return "request" if says_something(values) else "preload"
         case "openai-chat":
             return "request" if any(_openai_says(m) for m in values["messages"]) else "preload"
         case "anthropic":
             return "request" if _anthropic_says(values) else "preload"
-        case "openai-embeddings":
+        case _:
             return "request"
 
 
@@ -47,6 +53,12 @@ def check_values(dialect: Dialect, values: Mapping[str, Any]) -> None:
         case "openai-chat":
             _check_openai_chat(values)
             _check_logprobs(values)
+        case "openai-completions":
+            _check_completions(values)
+        case "openai-responses":
+            check_responses(values)
+        case "openai-images" | "openai-image-edits":
+            _check_images(dialect, values)
         case "openai-embeddings":
             _check_openai_embeddings(values)
         case "anthropic":
@@ -61,12 +73,12 @@ def check_input(dialect: Dialect, values: Mapping[str, Any]) -> None:
         given = values.get("input")
         texts = given if isinstance(given, list) else [given or ""]
         if (given is not None and not isinstance(given, str | list)) or not all(isinstance(t, str) for t in texts):
-            raise BadRequest(400, "invalid input type")
+            raise BadRequest(400, "invalid input type", voice="writer")
 
 
 def _check_logprobs(values: Mapping[str, Any]) -> None:
     if not 0 <= values.get("top_logprobs", 0) <= 20:
-        raise BadRequest(400, "top_logprobs must be between 0 and 20")
+        raise BadRequest(400, "top_logprobs must be between 0 and 20", voice="writer")
 
 
 # --- OpenAI: middleware/openai.go, openai/openai.go ------------------------------------------------------------------
@@ -82,6 +94,23 @@ def _check_openai_embeddings(values: Mapping[str, Any]) -> None:
         raise BadRequest(400, "invalid input")
 
 
+def _check_completions(values: Mapping[str, Any]) -> None:
+    stop = values.get("stop")
+    for item in stop if isinstance(stop, list) else ():
+        if not isinstance(item, str):
+            raise BadRequest(400, f"invalid type for 'stop' field: {_go_type(item)}")
+    _check_logprobs({"top_logprobs": max(0, values.get("logprobs") or 0)})
+
+
+def _check_images(dialect: Dialect, values: Mapping[str, Any]) -> None:
+    for name in ("prompt", "model") if dialect == "openai-images" else ("prompt", "model", "image"):
+        if not values.get(name):
+            raise BadRequest(400, f"{name} is required")
+    fault = image_fault(values["image"]) if dialect == "openai-image-edits" else ""
+    if fault:
+        raise BadRequest(400, f"invalid image: {fault}")
+
+
 def _check_openai_chat(values: Mapping[str, Any]) -> None:
     messages = values.get("messages")
     if not messages:
@@ -89,18 +118,18 @@ def _check_openai_chat(values: Mapping[str, Any]) -> None:
     for message in messages:
         _check_openai_message(message)
     reasoning = values.get("reasoning")
-    effort = values.get("reasoning_effort") if reasoning is None else _member(reasoning, "effort")
+    effort = values.get("reasoning_effort") if reasoning is None else member(reasoning, "effort")
     if effort and effort not in ("high", "medium", "low", "max", "none"):
         levels = '"high", "medium", "low", "max", or "none"'
         raise BadRequest(400, f"invalid reasoning value: '{effort}' (must be {levels})")
 
 
 def _check_openai_message(message: Any) -> None:
-    content = _member(message, "content")
+    content = member(message, "content")
     if isinstance(content, list):
         if not all(map(_openai_part, content)):
             raise BadRequest(400, "invalid message format")
-    elif not isinstance(content, str) and _member(message, "tool_calls") is None:
+    elif not isinstance(content, str) and member(message, "tool_calls") is None:
         raise BadRequest(400, f"invalid message content type: {_go_type(content)}")
 
 
@@ -121,7 +150,7 @@ def _openai_part(part: Any) -> bool:
 
 def _openai_says(message: Any) -> bool:
     """False for a message of which nothing is left: its content is an empty list."""
-    return bool(_member(message, "content") != [])
+    return bool(member(message, "content") != [])
 
 
 # --- Anthropic: middleware/anthropic.go, anthropic/anthropic.go ------------------------------------------------------
@@ -135,18 +164,18 @@ def _check_anthropic(values: Mapping[str, Any]) -> None:
     if not values.get("messages"):
         raise BadRequest(400, "messages is required")
     for block in _blocks(values):
-        kind = _member(block, "type")
+        kind = member(block, "type")
         if kind == "image":
-            _check_image(_member(block, "source"))
+            _check_image(member(block, "source"))
         for name in ("id", "name") if kind == "tool_use" else ():
-            if not _member(block, name):
+            if not member(block, name):
                 raise BadRequest(400, f"tool_use block missing required '{name}' field")
 
 
 def _check_image(source: Any) -> None:
     if source is None:
         raise BadRequest(400, "invalid image source")
-    kind = _member(source, "type") or ""
+    kind = member(source, "type") or ""
     if kind != "base64":
         raise BadRequest(400, f"invalid image source type: {kind}. Only base64 images are supported.")
 
@@ -156,7 +185,7 @@ def _anthropic_says(values: Mapping[str, Any]) -> bool:
     system = values.get("system")
     if (isinstance(system, str) and system) or (isinstance(system, list) and any(map(_system_says, system))):
         return True
-    if any(isinstance(_member(m, "content"), str) and _member(m, "content") for m in values["messages"]):
+    if any(isinstance(member(m, "content"), str) and member(m, "content") for m in values["messages"]):
         return True
     return any(_block_says(block) for block in _blocks(values))
 
@@ -166,26 +195,19 @@ def _system_says(part: Any) -> bool:
 
 
 def _block_says(block: Any) -> bool:
-    kind = _member(block, "type")
+    kind = member(block, "type")
     if kind in ("text", "thinking"):
-        return bool(_member(block, kind))
+        return bool(member(block, kind))
     return kind in ("image", "tool_use", "tool_result", "server_tool_use", "web_search_tool_result")
 
 
 def _blocks(values: Mapping[str, Any]) -> list[Any]:
     """Every content block of every message; a plain text is none."""
-    contents = (_member(message, "content") for message in values["messages"])
+    contents = (member(message, "content") for message in values["messages"])
     return [block for content in contents if isinstance(content, list) for block in content if block is not None]
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
-
-
-def _member(value: Any, name: str) -> Any:
-    """The field `name` of an object that Go decodes into a struct: by folded key, the last one wins."""
-    if not isinstance(value, dict):
-        return None
-    return next((value[key] for key in reversed(value) if key == name or fold(key) == name), None)
 
 
 def _go_type(value: Any) -> str:

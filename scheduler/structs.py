@@ -1,7 +1,7 @@
 """The Go structs Ollama 0.32 decodes each dialect's body into: a bad body is refused before it waits for a model.
 
-From `api/types.go`, `openai/openai.go` and `anthropic/anthropic.go`. Tools are checked for being objects only, images
-for being texts; what is left unchecked here Ollama refuses itself.
+From `api/types.go`, `openai/openai.go` and `anthropic/anthropic.go`; that of `/v1/responses` is a module of its own.
+Tools are checked for being objects only, images for being texts; what is left unchecked here Ollama refuses itself.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from scheduler.goduration import parse_keep_alive
 from scheduler.gojson import fold
 from scheduler.gosyntax import NotJSON, go_quote
 from scheduler.gotypes import ANY, Check, Go, field_name, word
+from scheduler.responses import RAW, RESPONSES
 
 # --- the types that decode themselves ----------------------------------------------------------------------------
 
@@ -25,10 +26,6 @@ def _keep_alive(value: Any, run: Check) -> None:
     if inner.saved:
         raise NotJSON(inner.saved)
     parse_keep_alive(value)
-
-
-def _raw(value: Any, run: Check) -> None:
-    """json.RawMessage: anything, as it was written."""
 
 
 def _think(value: Any, run: Check) -> None:
@@ -85,7 +82,9 @@ _BOOL = Go("bool", "bool")
 _BOOL_OR_NULL = Go("bool", "bool", pointer=True)
 _INT = Go("int", "int")
 _INT32 = Go("int32", "int")
+_INT64 = Go("int64", "int")
 _FLOAT = Go("float64", "float")
+_FLOAT32 = Go("float32", "float")
 _OPTIONS = Go("map[string]interface {}", "map")
 
 
@@ -100,7 +99,6 @@ def _struct(type_name: str, /, **fields: Go) -> Go:
 _IMAGES = _slice(Go("api.ImageData", "bytes"))
 _KEEP_ALIVE = Go("api.Duration", "any", own=_keep_alive)
 _THINK = Go("api.ThinkValue", "any", own=_think)
-_FORMAT = Go("json.RawMessage", "any", own=_raw)
 _API_TOOLS = Go("api.Tools", "slice", _struct("api.Tool"))
 
 _CHAT_ALIAS = _struct(
@@ -153,7 +151,7 @@ _GENERATE = _struct(
     context=_slice(_INT),
     stream=_BOOL_OR_NULL,
     raw=_BOOL,
-    format=_FORMAT,
+    format=RAW,
     keep_alive=_KEEP_ALIVE,
     images=_IMAGES,
     options=_OPTIONS,
@@ -172,7 +170,7 @@ _CHAT = _struct(
     model=_STRING,
     messages=_slice(Go("api.Message", "struct", own=_chat_message)),
     stream=_BOOL_OR_NULL,
-    format=_FORMAT,
+    format=RAW,
     keep_alive=_KEEP_ALIVE,
     tools=_API_TOOLS,
     options=_OPTIONS,
@@ -214,6 +212,36 @@ _OPENAI_CHAT = _struct(
     top_logprobs=_INT,
     _debug_render_only=_BOOL,
 )
+_STREAM_OPTIONS = _struct("openai.StreamOptions", include_usage=_BOOL)
+_OPENAI_COMPLETIONS = _struct(
+    "openai.CompletionRequest",
+    model=_STRING,
+    prompt=_STRING,
+    frequency_penalty=_FLOAT32,
+    max_tokens=_INT,
+    presence_penalty=_FLOAT32,
+    seed=_INT,
+    stop=ANY,
+    stream=_BOOL,
+    stream_options=_STREAM_OPTIONS,
+    temperature=_FLOAT32,
+    top_p=_FLOAT32,
+    suffix=_STRING,
+    logprobs=_INT,
+    _debug_render_only=_BOOL,
+)
+_OPENAI_IMAGES = _struct(
+    "openai.ImageGenerationRequest",
+    model=_STRING,
+    prompt=_STRING,
+    n=_INT,
+    size=_STRING,
+    response_format=_STRING,
+    seed=_INT64,
+)
+_OPENAI_IMAGE_EDITS = _struct(
+    "openai.ImageEditRequest", model=_STRING, prompt=_STRING, image=_STRING, size=_STRING, seed=_INT64
+)
 _OPENAI_EMBEDDINGS = _struct("openai.EmbedRequest", input=ANY, model=_STRING, dimensions=_INT, encoding_format=_STRING)
 _ANTHROPIC = _struct(
     "anthropic.MessagesRequest",
@@ -242,8 +270,12 @@ STRUCTS: Mapping[Dialect, Go] = MappingProxyType(
         "embed": _EMBED,
         "embeddings": _EMBEDDINGS,
         "openai-chat": _OPENAI_CHAT,
+        "openai-completions": _OPENAI_COMPLETIONS,
         "openai-embeddings": _OPENAI_EMBEDDINGS,
+        "openai-responses": RESPONSES,
+        "openai-images": _OPENAI_IMAGES,
+        "openai-image-edits": _OPENAI_IMAGE_EDITS,
         "anthropic": _ANTHROPIC,
     }
 )
-"""What the body of each dialect is decoded into."""
+"""What the JSON body of each dialect is decoded into."""

@@ -22,9 +22,10 @@ from scheduler.answers import (
     wish,
 )
 from scheduler.core.messages import Kind
-from scheduler.demand import NATIVE, Body, Demand, Dialect
+from scheduler.demand import NATIVE, STREAMS, Body, Demand, Dialect
 
 NOW = "2026-11-24T16:54:31.865694Z"
+COUNTED = {*STREAMS, "embed", "embeddings", "openai-embeddings"}
 DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
 
 
@@ -105,12 +106,12 @@ def test_an_error_in_a_stream(dialect: Dialect) -> None:
     raw = error_in_stream(dialect, "Ollama broke off").decode()
     if dialect in NATIVE:
         assert raw == '{"error":"Ollama broke off"}\n'
-    elif dialect == "anthropic":
+    elif dialect in ("anthropic", "openai-responses"):
         event, data, *rest = raw.split("\n")
         assert (event, rest) == ("event: error", ["", ""])
         told = json.loads(data.removeprefix("data: "))
         assert told["type"] == "error"
-        assert told["error"] == {"type": "api_error", "message": "Ollama broke off"}
+        assert (told["error"]["type"], told["error"]["message"]) == ("api_error", "Ollama broke off")
     else:
         assert raw.startswith("data: ")
         assert raw.endswith("}\n\n")
@@ -206,18 +207,17 @@ def test_a_wish_is_answered_as_ollama_does(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", [d for d in DIALECTS if d != "library"])
 def test_a_canned_success_is_a_whole_answer(dialect: Dialect, stream: bool) -> None:
     """By our own reading it is complete; where it generates it says something and counts a token."""
-    asked = demand(dialect, stream and "embed" not in dialect, "probe")
+    asked = demand(dialect, stream and dialect in STREAMS, "probe")
     content_type, body = canned(asked, NOW)
     assert ending(asked, body) == "whole"
-    streams = {"generate": NDJSON, "chat": NDJSON, "openai-chat": SSE, "anthropic": SSE}
-    whole = PLAIN_JSON if dialect not in NATIVE else JSON
-    assert content_type == (streams.get(dialect, whole) if stream else whole)
-    if "embed" not in dialect:
+    streamed = NDJSON if dialect in NATIVE else SSE
+    assert content_type == (streamed if asked.stream else JSON if dialect in NATIVE else PLAIN_JSON)
+    if dialect in STREAMS:
         assert b'"ok"' in body
-    if not stream:
+    if not asked.stream and dialect in COUNTED:
         answer = json.loads(body)
         assert answer.get("model", "fast") == "fast"
         assert tokens(asked, body) == {
@@ -253,6 +253,10 @@ STOP = (
     'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"max_tokens"},"usage":'
     '{"input_tokens":59,"output_tokens":5}}\n\nevent: message_stop\ndata: {"type":"message_stop"}\n\n'
 )
+COMPLETED = (
+    'event: response.completed\ndata: {"response":{"output":[],"usage":{"input_tokens":59,"output_tokens":5,'
+    '"total_tokens":64}},"type":"response.completed"}\n\n'
+)
 FAILED = '{"error":"an error was encountered while running the model"}\n'
 
 ENDINGS: list[tuple[Dialect, bool, str, Literal["whole", "error", "cut"]]] = [
@@ -277,6 +281,18 @@ ENDINGS: list[tuple[Dialect, bool, str, Literal["whole", "error", "cut"]]] = [
     ("anthropic", True, DELTA + STOP[:-5], "cut"),
     ("anthropic", True, 'event: error\ndata: {"type":"error"}\n\n', "error"),
     ("anthropic", False, '{"id":"m","usage":{}}\n', "whole"),
+    ("openai-completions", True, CHUNK + USAGE, "whole"),
+    ("openai-completions", True, CHUNK, "cut"),
+    ("openai-responses", True, DELTA + COMPLETED, "whole"),
+    ("openai-responses", True, COMPLETED[:-4], "cut"),
+    ("openai-responses", True, DELTA, "cut"),
+    ("openai-responses", True, 'event: error\ndata: {"type":"error"}\n\n', "error"),
+    ("openai-responses", False, '{"id":"resp_1"}\n', "whole"),
+    ("openai-images", False, "", "whole"),
+    ("openai-transcription", False, "Any words.", "whole"),
+    ("library", False, "", "whole"),
+    ("library", True, '{"status":"pulling"}\n{"status":"success"}\n', "whole"),
+    ("library", True, '{"status":"pulling"}\n{"error":"no such host"}\n', "error"),
     ("embed", True, '{"embeddings":[[1]]}', "whole"),
     ("embeddings", False, '{"embedding":[1', "cut"),
     ("openai-embeddings", False, '{"data":[]}\n', "whole"),
@@ -293,7 +309,7 @@ def test_how_an_answer_ended(
     assert ended(demand(dialect, stream), tail) == (how != "cut")
 
 
-@pytest.mark.parametrize("dialect", [d for d in DIALECTS if "embed" not in d])
+@pytest.mark.parametrize("dialect", sorted(STREAMS))
 def test_our_own_error_ends_a_stream(dialect: Dialect) -> None:
     """What we write into a broken stream is not taken for a whole answer by anybody, ourselves included."""
     tail = error_in_stream(dialect, "it ended: done")
@@ -313,6 +329,7 @@ def test_our_own_error_ends_a_stream(dialect: Dialect) -> None:
         ("openai-embeddings", '{"usage":{"prompt_tokens": 9,"total_tokens":9}}', (9, None)),
         ("anthropic", DELTA + STOP, (59, 5)),
         ("anthropic", '{"usage":{"input_tokens":59,"output_tokens":5}}\n', (59, 5)),
+        ("openai-responses", DELTA + COMPLETED, (59, 5)),
         ("embed", '{"embeddings":[[1]],"prompt_eval_count":9}', (9, None)),
         ("embeddings", '{"embedding":[1]}', (None, None)),
         ("chat", '{"prompt_eval_count":', (None, None)),

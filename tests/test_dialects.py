@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import zstandard
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from scheduler.demand import NATIVE, Demand
-from scheduler.dialects import DEMANDS, RUNNER_OPTIONS, Rules, refusal, route, understand
+from scheduler.dialects import RUNNER_OPTIONS, Rules, understand
 from scheduler.errors import BadRequest, Failure, Refused
 from scheduler.names import normal_name
+from scheduler.paths import DEMANDS, route
 from scheduler.routes import Aliases
 
 ALIASES = Aliases(
@@ -67,48 +67,48 @@ def sent(demand: Demand, context: int = 0) -> dict[str, Any]:
         ("GET", "/api/version", "read", "generate"),
         ("GET", "/api/tags", "read", "generate"),
         ("GET", "/api/ps?x=1", "read", "generate"),
-        ("POST", "/api/show", "read", "generate"),
+        ("POST", "/api/show", "show", "library"),
         ("GET", "/v1/models", "read", "openai-chat"),
-        ("GET", "/v1/models/qwen-fast:latest", "read", "openai-chat"),
+        ("GET", "/v1/models/qwen-fast:latest", "show", "openai-chat"),
         ("GET", "/status", "own", "generate"),
         ("GET", "/healthz", "own", "generate"),
         ("HEAD", "/readyz", "own", "generate"),
         ("HEAD", "/api/hello", "passive", "generate"),
         ("GET", "/api/generate", "passive", "generate"),
         ("GET", "/api/show", "passive", "generate"),
-        ("HEAD", "/api/blobs/sha256:0", "passive", "generate"),
+        ("HEAD", "/api/blobs/sha256:0", "read", "library"),
         ("GET", "/v1/messages/batches", "passive", "anthropic"),
-        ("POST", "/", "refused", "generate"),
-        ("POST", "/status", "refused", "generate"),
-        ("POST", "/api/pull", "refused", "generate"),
-        ("POST", "/api/create", "refused", "generate"),
-        ("DELETE", "/api/delete", "refused", "generate"),
-        ("PUT", "/api/chat", "refused", "chat"),
-        ("PATCH", "/v1/messages", "refused", "anthropic"),
-        ("OPTIONS", "/api/chat", "refused", "chat"),
-        ("post", "/api/chat", "refused", "chat"),
-        ("POST", "/api/chat/", "refused", "generate"),
-        ("POST", "//api/chat", "refused", "generate"),
-        ("POST", "/API/CHAT", "refused", "generate"),
-        ("POST", "/api%2Fchat", "refused", "generate"),
-        ("POST", "/v1/completions", "refused", "openai-chat"),
-        ("POST", "/v1/responses", "refused", "openai-chat"),
-        ("POST", "/v1/audio/transcriptions", "refused", "openai-chat"),
-        ("POST", "/v1/images/generations", "refused", "openai-chat"),
-        ("POST", "/v1/messages/count_tokens", "refused", "anthropic"),
+        ("POST", "/", "unserved", "generate"),
+        ("POST", "/status", "unserved", "generate"),
+        ("POST", "/api/pull", "library", "library"),
+        ("POST", "/api/create", "library", "library"),
+        ("DELETE", "/api/delete", "library", "library"),
+        ("POST", "/api/blobs/sha256:0", "upload", "library"),
+        ("POST", "/api/blobs/", "unserved", "generate"),
+        ("POST", "/api/blobs/a/b", "unserved", "generate"),
+        ("POST", "/api/me", "call", "library"),
+        ("DELETE", "/api/user/keys/a%2fb", "unserved", "generate"),
+        ("DELETE", "/api/user/keys/ab", "call", "library"),
+        ("PUT", "/api/chat", "unserved", "generate"),
+        ("PATCH", "/v1/messages", "unserved", "anthropic"),
+        ("OPTIONS", "/api/chat", "unserved", "generate"),
+        ("post", "/api/chat", "unserved", "generate"),
+        ("POST", "/api/chat/", "unserved", "generate"),
+        ("POST", "//api/chat", "unserved", "generate"),
+        ("POST", "/API/CHAT", "unserved", "generate"),
+        ("POST", "/api%2Fchat", "demand", "chat"),
+        ("POST", "/api/%63hat", "demand", "chat"),
+        ("POST", "/v1/completions", "demand", "openai-completions"),
+        ("POST", "/v1/responses", "demand", "openai-responses"),
+        ("POST", "/v1/audio/transcriptions", "demand", "openai-transcription"),
+        ("POST", "/v1/images/generations", "demand", "openai-images"),
+        ("POST", "/v1/messages/count_tokens", "unserved", "anthropic"),
     ],
 )
 def test_routes(method: str, target: str, kind: str, dialect: str) -> None:
-    """Only what needs a model is demand; what might load one and is not understood is refused."""
+    """Only what needs a model is demand; what might load one and is not known is not served."""
     found = route(method, target)
     assert (found.kind, found.dialect) == (kind, dialect)
-
-
-def test_a_refusal_says_what_is_refused() -> None:
-    """A clear 501 that names method and path, without the query."""
-    refused = refusal("POST", "/api/pull?x=1")
-    assert refused.status == 501
-    assert "POST /api/pull is not served" in refused.message
 
 
 # --- what is asked -----------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import pytest
 import pytest_asyncio
 
 from scheduler.answers import TAIL, ending, error, tokens, wish
-from scheduler.dialects import DEMANDS, Rules, route, understand
+from scheduler.dialects import Rules, understand
+from scheduler.paths import DEMANDS, route
 from scheduler.routes import Aliases
 from tests.realollama.stage import RealOllama, StagedModel
 

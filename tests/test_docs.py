@@ -9,8 +9,9 @@ from policies import default
 from policies.world import CLASSES
 from scheduler.core import deadlines, residency, stall
 from scheduler.core.lifecycle import MOVES
-from scheduler.dialects import OWN, RUNNER_OPTIONS, route
+from scheduler.dialects import RUNNER_OPTIONS
 from scheduler.memory import GIB, recommended
+from scheduler.paths import OWN, route
 from scheduler.settings_read import settings_of
 from scheduler.status_verdict import ORPHANS_PATIENCE
 from tests.started import ROOT
@@ -98,16 +99,18 @@ def test_six_failures_have_their_rows() -> None:
 
 
 def test_differences_name_our_routes_and_what_we_drop() -> None:
-    """docs/differences.md names each of our routes, the options we drop, and refuses what it says is refused."""
+    """docs/differences.md names each of our routes, the options we drop, and every path that it says is not served."""
     page = _page("differences.md")
     for path in OWN:
         assert f"`GET {path}" in page
     for option in ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread"):
         assert option in RUNNER_OPTIONS
         assert f"`{option}`" in page
-    _, _, refused = page.partition("## Refused for now: 501")
-    for path in re.findall(r"`(/[\w/]+)`", refused.partition("\n## ")[0]):
-        assert route("POST", path).kind == "refused", path
+    _, _, unserved = page.partition("## Not served")
+    paths = re.findall(r"`(/[\w/]+)`", unserved.partition("\n## ")[0])
+    assert paths
+    for path in paths:
+        assert route("POST", path).kind == "unserved", path
 
 
 SHARES = {"2/3": {0.74: (16, 24), 0.78: (32,)}, "3/4": {0.78: (36, 48), 0.81: (64, 96), 0.84: (128, 192)}}

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from scheduler.dialects import Rules, route, understand
+from scheduler.dialects import Rules, understand
+from scheduler.paths import route
 from scheduler.probes import is_probe
 from scheduler.routes import Aliases
 
@@ -37,6 +38,10 @@ PROBES: list[tuple[str, dict[str, Any]]] = [
     ("/api/chat", {"messages": user(HEY, images=[]), "options": {"num_predict": 16}, "stream": False}),
     ("/api/chat", {"messages": user(SUM), "options": {"num_predict": 1}, "stream": False, "keep_alive": "7m"}),
     ("/api/chat", {"messages": user(TEST), "options": {}, "stream": False, "tools": []}),
+    ("/api/generate", {"prompt": SUM, "stream": False, "format": "json"}),
+    ("/v1/completions", {"prompt": SUM, "max_tokens": 16}),
+    ("/v1/responses", {"input": SUM}),
+    ("/v1/responses", {"input": [{"role": "user", "content": [{"type": "input_text", "text": SUM}]}]}),
     ("/v1/chat/completions", {"messages": user(SUM), "max_tokens": 16}),
     ("/v1/chat/completions", {"messages": user(HEY)}),
     ("/v1/messages", {"messages": user([{"type": "text", "text": SUM}]), "max_tokens": 16}),
@@ -66,7 +71,10 @@ def test_a_captured_probe_is_one(path: str, body: dict[str, Any]) -> None:
         ("/api/generate", {"prompt": SUM, "stream": False, "template": "{{ .Prompt }}"}),
         ("/api/generate", {"prompt": SUM, "stream": False, "images": ["aGk="]}),
         ("/api/generate", {"prompt": SUM, "stream": False, "context": [1, 2]}),
-        ("/api/generate", {"prompt": SUM, "stream": False, "format": "json"}),
+        ("/api/generate", {"prompt": SUM, "stream": False, "format": {"type": "object"}}),
+        ("/v1/completions", {"prompt": SUM, "stream": True}),
+        ("/v1/responses", {"input": SUM, "instructions": "Be short."}),
+        ("/v1/images/generations", {"prompt": SUM}),
         ("/api/generate", {"prompt": SUM.lower(), "stream": False}),
         ("/api/chat", {"messages": user(SUM)}),
         ("/api/chat", {"messages": user(SUM), "stream": True}),

@@ -12,8 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from scheduler import demo_command, init_command, journal_command, serve_command, status_command, why_command
-from scheduler.dialects import DEMANDS, route
+from scheduler import (
+    demo_command,
+    init_command,
+    install_command,
+    journal_command,
+    serve_command,
+    status_command,
+    why_command,
+)
+from scheduler.paths import DEMANDS, route
 from scheduler.settings import PAID_ALIASES
 from scheduler.settings_read import documented, settings_of
 from scheduler.status_schema import Verdict
@@ -90,6 +98,7 @@ async def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     _played(tmp_path / "bin")
     state = tmp_path / ".local/state/ollama-scheduler"
     blocks = [block for block in _blocks(README) if block.language == "sh" and "make " not in block.text]
+    blocks = [block for block in blocks if "ollama-scheduler install" not in block.text]  # tests/test_launchd.py
     assert len(blocks) >= 5
     arguments = ("demo", "--stay", "--port", "0", "--speed", "10", "--state", str(state))
     async with Started.run(*arguments, home=tmp_path) as demo:
@@ -178,6 +187,7 @@ def test_exit_codes_are_those_of_the_commands() -> None:
         ("status", status_command.CODES),
         ("why", why_command.CODES),
         ("journal", journal_command.CODES),
+        ("install", install_command.CODES),
     ):
         assert re.findall(r"\b(\d) ", told[name]) == re.findall(r"\b(\d) ", codes), name
 
@@ -187,23 +197,12 @@ def test_verdicts_are_all_explained() -> None:
     assert [row[0] for row in _table("`/status` verdict")] == list(Verdict.__args__)
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1/completions", "/v1/responses", "/v1/audio/transcriptions", "/v1/messages/count_tokens"]
-)
-def test_what_is_said_to_be_refused_is(path: str) -> None:
-    """Each route the README calls refused is, and none that is served."""
+@pytest.mark.parametrize("path", ["/v1/messages/count_tokens"])
+def test_what_is_said_to_be_unserved_is(path: str) -> None:
+    """Each route the README calls unserved is, as it is on Ollama."""
     assert path in README
-    assert route("POST", path).kind == "refused"
+    assert route("POST", path).kind == "unserved"
     assert path not in DEMANDS
-
-
-def test_store_routes_are_refused() -> None:
-    """What would change the store through us is refused, as the README says."""
-    for method, path in (
-        *(("POST", f"/api/{name}") for name in ("pull", "push", "create", "copy", "blobs/sha256:0")),
-        ("DELETE", "/api/delete"),
-    ):
-        assert route(method, path).kind == "refused", path
 
 
 def test_nine_promises() -> None:

@@ -28,7 +28,11 @@ BODIES: dict[str, dict[str, Any]] = {
     "/api/embed": {"model": "m", "input": "blue"},
     "/api/embeddings": {"model": "m", "prompt": "blue"},
     "/v1/chat/completions": {"model": "m", "messages": QUESTION},
+    "/v1/completions": {"model": "m", "prompt": "Why is the sky blue?"},
     "/v1/embeddings": {"model": "m", "input": "blue"},
+    "/v1/responses": {"model": "m", "input": "Why is the sky blue?"},
+    "/v1/images/generations": {"model": "m", "prompt": "A blue sky"},
+    "/v1/images/edits": {"model": "m", "prompt": "Bluer", "image": "data:image/png;base64,iVBORw=="},
     "/v1/messages": {"model": "m", "max_tokens": 9, "messages": QUESTION},
 }
 """A question by the path that takes it."""
@@ -68,7 +72,7 @@ class Core:
 
     def forward(self, request_id: str) -> Forward:
         """The order to send a request."""
-        return Forward(request_id, "m:latest", self.context, "the test says so")
+        return Forward(request_id, self.exchanges[request_id].demand.model, self.context, "the test says so")
 
     async def fact(self, kind: type[F], number: int = 0) -> F:
         """Wait for the fact of this kind with this number, from 0."""
