@@ -24,6 +24,8 @@ COMMANDS = {
     "cancel": ("control_command", "cancel"),
     "passthrough": ("control_command", "passthrough"),
     "reload": ("control_command", "reload"),
+    "install": ("install_command", "install"),
+    "uninstall": ("install_command", "uninstall"),
     "journal": ("journal_command", "journal_app"),
     "run": ("run_command", "run"),
 }
