@@ -21,10 +21,11 @@ from rich.live import Live
 from scheduler import banner
 from scheduler.core.lifecycle import IllegalMove
 from scheduler.daemon import Daemon, Rhythm
+from scheduler.reload import Source
 from scheduler.scene import NAMES, Scene, Spoilt
 from scheduler.settings import Settings
 from scheduler.settings_problems import SettingsError
-from scheduler.settings_read import read_settings
+from scheduler.settings_read import Read, read_settings
 from scheduler.standin.process import NotReady, StandIn
 from scheduler.standin.stage import BadStage, Stage, StagedModel, spelled_out
 from scheduler.status_command import lines
@@ -65,21 +66,29 @@ def demo(
     ] = None,
 ) -> None:
     """Watch the scheduler at work, in front of a stand-in Ollama: no model, no GPU and no Ollama needed."""
+
+    def read() -> Read:
+        found = read_settings(config)
+        if port is None:
+            return found
+        listen = f"{found.settings.listen.rpartition(':')[0]}:{port}"
+        return replace(found, settings=found.settings.model_copy(update={"listen": listen}))
+
     try:
-        settings = read_settings(config).settings
+        first = read()
     except SettingsError as error:
         typer.echo(error, err=True)
         raise typer.Exit(BAD) from None
-    if port is not None:
-        settings = settings.model_copy(update={"listen": f"{settings.listen.rpartition(':')[0]}:{port}"})
+    settings = first.settings
     if not stay and not all(name in settings.aliases for name in NAMES):
         typer.echo(f"the scene needs the aliases {', '.join(NAMES)}; --stay serves any configuration", err=True)
         raise typer.Exit(BAD)
-    raise typer.Exit(run(settings, Wish(stay, speed, state)))
+    raise typer.Exit(run(settings, Wish(stay, speed, state), source=Source(read, first.file)))
 
 
-def run(settings: Settings, wish: Wish, say: Say = typer.echo) -> int:
-    """Run the demo to its end in this process; the exit code. Its state goes to a folder of its own, then is gone."""
+def run(settings: Settings, wish: Wish, say: Say = typer.echo, source: Source | None = None) -> int:
+    """Run the demo to its end in this process; the exit code. Its state goes to a folder of its own, then is gone.
+    `source` is where its settings can be read again."""
     level = logging.INFO if wish.stay else logging.WARNING
     logging.basicConfig(level=level, format=LOG_FORMAT, stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each look at /api/ps hides what matters
@@ -89,7 +98,7 @@ def run(settings: Settings, wish: Wish, say: Say = typer.echo) -> int:
             folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="ollama-scheduler-demo-")))
         runner = closing.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
         try:
-            return runner.run(_Demo(settings, wish, folder, say).run())
+            return runner.run(_Demo(settings, wish, folder, say, source).run())
         except (BadStage, NotReady) as error:
             typer.echo(f"the stand-in cannot start: {error}", err=True)
             return BAD
@@ -98,8 +107,9 @@ def run(settings: Settings, wish: Wish, say: Say = typer.echo) -> int:
 class _Demo:
     """A stand-in, a daemon in front of it, and what happens before them."""
 
-    def __init__(self, settings: Settings, wish: Wish, folder: Path, say: Say) -> None:
+    def __init__(self, settings: Settings, wish: Wish, folder: Path, say: Say, source: Source | None) -> None:
         self._settings = settings
+        self._source = source
         self._wish = wish
         self._folder = folder
         self._say = say
@@ -114,7 +124,10 @@ class _Demo:
         stage = staged(self._settings).faster(self._wish.speed)
         async with StandIn.start(stage) as standin:
             settings = before(self._settings, stage, standin.url)
-            self._daemon = daemon = Daemon(settings, self._folder, version("ollama-scheduler"), QUICK, stand_in=True)
+            source = before_too(self._source, stage, standin.url) if self._source else None
+            self._daemon = daemon = Daemon(
+                settings, self._folder, version("ollama-scheduler"), QUICK, stand_in=True, source=source
+            )
             if self._stopped:
                 return 0
             try:
@@ -146,6 +159,8 @@ class _Demo:
             self._say(line)
         self._say("          the budget is what the stand-in is staged with; --config FILE stages your own models")
         if self._wish.stay:
+            if self._wish.state is None:
+                self._say(f"          commands (phase, pin, load, pause ...) find it with --state {self._folder}")
             self._say("Ctrl-C ends all of it.")
             return
         try:
@@ -201,3 +216,13 @@ def before(settings: Settings, stage: Stage, url: str) -> Settings:
     memory = settings.memory.model_copy(update={"budget": stage.device})
     ollama = settings.ollama_settings.model_copy(update={"device": stage.device})
     return settings.model_copy(update={"ollama": url, "memory": memory, "ollama_settings": ollama})
+
+
+def before_too(source: Source, stage: Stage, url: str) -> Source:
+    """A source whose every reading is put in front of the stand-in."""
+
+    def read() -> Read:
+        found = source.read()
+        return replace(found, settings=before(found.settings, stage, url))
+
+    return Source(read, source.file)

@@ -291,4 +291,4 @@ def _warnings(state: CoreState, around: Surroundings) -> list[str]:
         [f"the configuration is refused and the old one stays: {known.refused[0]}"] if known and known.refused else []
     )
     restart = list(known.restart) if known else []
-    return list(dict.fromkeys([*stand_in, *refused, *restart, *journal, *around.warnings, *warnings(state)]))
+    return list(dict.fromkeys([*refused, *restart, *stand_in, *journal, *around.warnings, *warnings(state)]))

@@ -15,7 +15,8 @@ from scheduler.outlook import gigabytes, short
 
 NEEDS_YOU = 1
 CODES = "Exit codes: 0 fine, 1 it needs you, 2 the daemon does not answer."
-COLOURS = {"ok": "green", "busy": "cyan", "changing": "yellow", "degraded": "magenta", "stuck": "red", "down": "red"}
+COLOURS = {"ok": "green", "busy": "cyan", "changing": "yellow", "paused": "blue", "degraded": "magenta"}
+ALARM = "red"  # stuck, down, passthrough
 SHOWN_NEEDS = 2
 SHOWN_MODELS = 3
 BAR = 24  # cells of the memory bar
@@ -75,13 +76,13 @@ def one_line(answer: Mapping[str, Any]) -> str:
 def lines(answer: Mapping[str, Any]) -> Iterator[Text]:
     """At most twelve lines."""
     verdict = answer["verdict"]
-    yield Text.assemble((verdict.upper(), f"bold {COLOURS.get(verdict, 'white')}"), "  ", answer["headline"])
+    yield Text.assemble((verdict.upper(), f"bold {COLOURS.get(verdict, ALARM)}"), "  ", answer["headline"])
     if verdict == "down":
         return
     yield from _needs(answer["needs_you"])
     yield _ollama(answer)
     yield _memory(answer["memory"])
-    yield from _models(answer["models"])
+    yield from _models(answer["models"], {pin["model"]: pin for pin in answer["pins"]})
     if answer["transition"] is not None:
         yield _transition(answer["transition"])
     hour = answer["counters"]["hour"]
@@ -124,16 +125,19 @@ def _memory(memory: Mapping[str, Any]) -> Text:
     return Text.assemble("memory    ", bar, numbers)
 
 
-def _models(models: list[Mapping[str, Any]]) -> Iterator[Text]:
-    """Those in memory, then those somebody waits for; what is left is counted."""
-    telling = [m for m in models if m["state"] != "absent" or m["waiting"] or m["preloads"]]
-    telling.sort(key=lambda m: (m["state"] == "absent", -m["waiting"]))
+def _models(models: list[Mapping[str, Any]], pins: Mapping[str, Mapping[str, Any]]) -> Iterator[Text]:
+    """Those in memory, then those somebody waits for or has pinned; what is left is counted."""
+    telling = [m for m in models if m["state"] != "absent" or m["waiting"] or m["preloads"] or m["name"] in pins]
+    telling.sort(key=lambda m: (m["state"] == "absent", -m["waiting"], m["name"] not in pins))
     more = len(telling) - SHOWN_MODELS
     for number, model in enumerate(telling[:SHOWN_MODELS], 1):
         rest = f"  (and {more} more: --json)" if more > 0 and number == SHOWN_MODELS else ""
         slots = f"{model['running']} of {model['parallel']} slots, " if model["state"] != "absent" else ""
         trouble = f"; {model['trouble']}" if model["trouble"] else ""
-        text = f"model     {short(model['name'])} {model['state']}, {slots}{model['waiting']} waiting{trouble}{rest}"
+        pin = pins.get(model["name"])
+        pinned = f", pinned by {pin['owner']} for {_ago(pin['left'])}" if pin else ""
+        place = f"{short(model['name'])} {model['state']}"
+        text = f"model     {place}, {slots}{model['waiting']} waiting{pinned}{trouble}{rest}"
         yield Text(text)
 
 
