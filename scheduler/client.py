@@ -1,16 +1,14 @@
 """The client's end of one request: answers are written here, byte for byte, and a client that takes none is cut.
 
-aiohttp parses the request; the answer is written on the transport itself, because aiohttp would add headers of its
-own (Server, Content-Type) and a copy of every chunk. The transport's own buffer is the bounded buffer of an answer.
+Status line, `Connection` and framing are those of Go's server (net/http `chunkWriter.writeHeader`), whatever Ollama
+sent us. The transport's own buffer is the bounded buffer of an answer.
 """
 
 import asyncio
 from collections.abc import Iterable
 from email.utils import formatdate
 from http.client import responses as REASON_PHRASES
-
-from aiohttp import web
-from aiohttp.http import HttpVersion11
+from typing import Protocol
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -38,6 +36,18 @@ def end_to_end(headers: Headers, *, lasting: bool = False) -> list[tuple[bytes, 
     return [pair for pair in kept if pair[0].lower() not in named] if named else kept
 
 
+class Asking(Protocol):
+    """The request that is answered. `lasting`: its body lets the connection serve on."""
+
+    method: str
+    modern: bool
+    keep_alive: bool
+    transport: asyncio.Transport | None
+
+    @property
+    def lasting(self) -> bool: ...
+
+
 class Client:
     """Where one answer goes. Nothing here blocks or raises: what is written after the client left is dropped.
 
@@ -62,7 +72,7 @@ class Client:
         "sent",
     )
 
-    def __init__(self, request: web.BaseRequest, *, buffer: int, silence: float, extra: Headers = ()) -> None:
+    def __init__(self, request: Asking, *, buffer: int, silence: float, extra: Headers = ()) -> None:
         self._request = request
         self._transport = request.transport
         self._buffer = buffer
@@ -96,21 +106,21 @@ class Client:
 
     def head(self, status: int, reason: bytes, headers: Headers, length: int | None) -> None:
         """Begin the answer; the head is written with the first piece of the body, or by `flush`."""
-        modern = self._request.version >= HttpVersion11
+        modern = self._request.modern
         self._no_body = self._no_body or status in (204, 304)
         self._chunked = modern and length is None and not self._no_body
-        self.keep_alive = self.keep_alive and (modern or length is not None or self._no_body)
+        self.keep_alive &= self._request.lasting and (modern or length is not None or self._no_body)
         pairs = end_to_end(headers, lasting=modern and self.keep_alive)
         if self._extra:
             said = {name.lower() for name, _ in pairs}
             pairs += [pair for pair in self._extra if pair[0].lower() not in said]
-        lines = [b"HTTP/1.1 %d %b" % (status, reason), *(name + b": " + value for name, value in pairs)]
+        lines = [b"HTTP/1.%d %d %b" % (modern, status, reason), *(name + b": " + value for name, value in pairs)]
+        if modern and not self.keep_alive:
+            lines.append(b"Connection: close")
+        elif self.keep_alive and not modern:
+            lines.append(b"Connection: keep-alive")
         if self._chunked:
             lines.append(b"Transfer-Encoding: chunked")
-        if not self.keep_alive:
-            lines.append(b"Connection: close")
-        elif not modern:
-            lines.append(b"Connection: keep-alive")
         self._head = b"\r\n".join(lines) + b"\r\n\r\n"
         self.sent = True
 
@@ -194,21 +204,3 @@ class Client:
             self.cut()
             return
         self._looking = loop.call_later(self._silence / LOOKS, self._look)
-
-
-class Sent(web.StreamResponse):
-    """What aiohttp is told when an answer was already written: only whether the connection lasts."""
-
-    def __init__(self, client: Client) -> None:
-        super().__init__()
-        self._client = client
-
-    @property
-    def keep_alive(self) -> bool:
-        return self._client.keep_alive and not self._client.gone
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Nothing is left to send."""
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing is left to send."""

@@ -12,20 +12,22 @@ from ipaddress import ip_address
 from itertools import count
 from typing import Any, Protocol
 
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
-
-from scheduler import answers, dialects
+from scheduler import answers, dialects, library
 from scheduler.bodies import BodyStore, NoRoom
-from scheduler.client import Client, Sent, end_to_end
-from scheduler.core.messages import Arrived, Fact, Left
+from scheduler.client import Client, end_to_end
+from scheduler.connection import Request
+from scheduler.core.messages import Arrived, Fact, Left, Listed
 from scheduler.core.state import CoreState
 from scheduler.demand import Body, Demand
-from scheduler.errors import BadRequest, Failure, Refused
+from scheduler.door import Door
+from scheduler.errors import Failure, Refused
 from scheduler.exchange import Exchange
 from scheduler.forwarder import Forwarder
-from scheduler.names import normal_name
+from scheduler.heads import CLIENT_ENCODING
 from scheduler.origins import Border
+from scheduler.passing import Streamed
+from scheduler.paths import CONTROL, Route, unserved
+from scheduler.paths import route as route_of
 from scheduler.reply import Headers
 
 log = logging.getLogger(__name__)
@@ -52,24 +54,9 @@ NOT_FORWARDED = frozenset((b"host", b"origin", b"content-length", b"expect"))
 """Request headers that are ours to say; `Origin` because Ollama would refuse ours (facts: its own host rules)."""
 
 LARGE = 1 << 20  # bytes of a body from which it is read beside the loop: 20 MB take a tenth of a second
-HEAD_LIMIT = 1 << 16  # bytes of one header line that are read
 SHUTTING_DOWN = "the scheduler is shutting down"
 NOWHERE = Body(b"", b"")  # in an exchange's demand: its body is with the store
 STAND_IN = (b"X-Scheduler-Stand-In", b"1")
-
-
-class _NotHTTP(logging.Filter):
-    """What is no HTTP is the fault of who sent it: a line of the log, never a traceback."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if not isinstance(error, HttpProcessingError):
-            return True
-        log.info("not HTTP: %s", " ".join(error.message.split())[:200])
-        return False
-
-
-NOT_HTTP = _NotHTTP()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +69,11 @@ class WireConfig:
     buffer: int = 16 << 20  # of one answer, waiting for its client
     client_silence: float = 60.0  # a client that takes no byte for so long is cut
     read_seconds: float = 30.0  # for a listing or another read
+    head_seconds: float = 60.0  # in which the head of a request must be whole
+    idle_seconds: float = 3600.0  # a connection is kept for its next request
+    body_silence: float = 60.0  # a client that sends no byte of its request's body for so long is told 408
+    body_seconds: float = 900.0  # in which a body that is read before it is understood must be whole
+    connections: int = 0  # at a time; 0: as many as the open files allow
 
 
 class Dispatcher(Protocol):
@@ -124,30 +116,17 @@ class Listener:
         self._ids = count(1)
         self._accepting = True
         self._emptied: asyncio.Event | None = None
-        self._runner: web.ServerRunner | None = None
-        self._site: web.TCPSite | None = None
+        self.door = Door(self._hear, wire, wire.connections)
         self.exchanges: dict[str, Exchange] = {}  # every request accepted and not yet over, by id
 
     async def start(self) -> None:
         """Listen. Raises OSError if the address is taken."""
-        server = web.Server(
-            self._hear,
-            handler_cancellation=True,
-            auto_decompress=False,
-            access_log=None,
-            max_line_size=HEAD_LIMIT,
-            max_field_size=HEAD_LIMIT,
-        )
-        logging.getLogger("aiohttp.server").addFilter(NOT_HTTP)
-        self._runner = web.ServerRunner(server, shutdown_timeout=1.0)
-        await self._runner.setup()
-        self._site = web.TCPSite(self._runner, self._wire.host, self._wire.port, backlog=1024)
-        await self._site.start()
+        await self.door.open(self._wire.host, self._wire.port)
 
     @property
     def port(self) -> int:
         """The port in use."""
-        return self._site.port if self._site else self._wire.port
+        return self.door.port or self._wire.port
 
     def guard(self, border: Border) -> None:
         """Let `border` say from now on who may pass."""
@@ -156,8 +135,7 @@ class Listener:
     async def stop_accepting(self) -> None:
         """No new connection, and no new demand on those that are open."""
         self._accepting = False
-        if self._site is not None:
-            await self._site.stop()
+        await self.door.shut()
 
     async def drain(self, limit: float) -> int:
         """Wait until every accepted request is over, at most `limit` seconds; how many are not."""
@@ -171,31 +149,34 @@ class Listener:
     async def close(self) -> None:
         """Close every connection. Leave the forwarder first, so that what still runs ends with its error."""
         self._accepting = False
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self.door.close()
 
-    async def _hear(self, request: web.BaseRequest) -> Sent:
+    async def _hear(self, request: Request) -> Client:
         wire = self._wire
-        verdict = self._check(request.method, request.headers.get("Host", ""), request.headers.get("Origin", ""))
-        extra = [(name.encode(), value.encode()) for name, value in verdict.headers]
+        verdict = self._check(request.method, request.host, request.headers.get("Origin", ""))
+        extra = [(name.encode(), value.encode(CLIENT_ENCODING)) for name, value in verdict.headers]
         if self._dispatcher.state.stand_in:
             extra.append(STAND_IN)
         client = Client(request, buffer=wire.buffer, silence=wire.client_silence, extra=extra)
+        if request.expects_more:
+            client.keep_alive = False
+            client.whole(417, (), b"")
+            return client
         if verdict.status is not None:
             client.whole(verdict.status, (), b"")
-            return Sent(client)
-        route = dialects.route(request.method, request.raw_path)
+            return client
+        route = route_of(request.method, request.raw_path)
         try:
             await self._serve(request, route, client)
         except Failure as failure:
             _fail(client, route, failure)
         except Exception:
-            log.exception("%s %s from %s", request.method, request.raw_path, _peer(request))
+            log.exception("%s %s from %s", request.method, request.raw_path, request.peer)
             _fail(client, route, Failure(500, "internal error of the scheduler"))
         await client.taken()
-        return Sent(client)
+        return client
 
-    async def _serve(self, request: web.BaseRequest, route: dialects.Route, client: Client) -> None:
+    async def _serve(self, request: Request, route: Route, client: Client) -> None:
         match route.kind:
             case "demand":
                 await self._demand(request, route, client)
@@ -203,31 +184,61 @@ class Listener:
                 status, answer = self._own[request.raw_path.partition("?")[0]](request.query)
                 client.whole(status, [(b"Content-Type", answers.JSON.encode())], json.dumps(answer).encode())
             case "control" if self._control is not None:
-                command = request.raw_path.partition("?")[0].removeprefix(dialects.CONTROL)
-                asked = Asked(request.method, command, request.headers, _peer(request), lambda: self._body(request))
+                command = request.raw_path.partition("?")[0].removeprefix(CONTROL)
+                asked = Asked(request.method, command, request.headers, request.peer, lambda: self._body(request))
                 status, answer = await self._control(asked)
                 client.whole(status, [(b"Content-Type", answers.JSON.encode())], json.dumps(answer).encode())
-            case "refused" | "control":
-                raise dialects.refusal(request.method, request.raw_path)
+            case "unserved" | "control":
+                client.whole(*unserved(request.method, request.raw_path))
+            case "library":
+                await self._library(request, route, client)
+            case "upload":
+                body = Streamed(request.stream(), request.content_length, request.expects)
+                await self._pass_on(request, request.raw_path, body, client, None)
             case _:
-                body = await self._body(request)
-                headers = _travelling(request, NOT_FORWARDED)
-                await self._forwarder.pass_on(
-                    request.method, request.raw_path, headers, body, client, self._wire.read_seconds
-                )
+                target, raw = request.raw_path, await self._body(request)
+                if route.kind == "show":
+                    target, raw = library.shown(route, target, raw, self.rules.aliases)
+                limit = None if route.kind == "call" else self._wire.read_seconds
+                await self._pass_on(request, target, raw, client, limit)
 
-    async def _demand(self, request: web.BaseRequest, route: dialects.Route, client: Client) -> None:
+    async def _pass_on(
+        self, request: Request, target: str, body: bytes | Streamed, client: Client, limit: float | None
+    ) -> None:
+        headers = _travelling(request, NOT_FORWARDED)
+        await self._forwarder.pass_on(request.method, target, headers, body, client, limit)
+
+    async def _library(self, request: Request, route: Route, client: Client) -> None:
+        """A call that changes what is installed; one that replaces an installed model waits until that is idle and
+        out of memory. Its body is read whole: Ollama begins to answer before it has seen the end of one."""
+        body = await self._body(request)
+        demand = library.replacing(route, request.method, request.raw_path, body, request.peer)
+        try:
+            if demand is not None and not self._is_unknown(demand.model):
+                await self._exchange(demand, _travelling(request, NOT_FORWARDED), client)
+            else:
+                await self._pass_on(request, request.raw_path, body, client, None)
+        finally:
+            if self._relist is not None:
+                await asyncio.shield(self._relist())
+
+    async def _demand(self, request: Request, route: Route, client: Client) -> None:
         if not self._accepting:
             raise Refused(503, SHUTTING_DOWN, 5)
         raw = await self._body(request)
-        asked = (route, request.raw_path, raw, request.headers, self.rules, _peer(request))
+        asked = (route, request.raw_path, raw, request.headers, self.rules, request.peer)
         large = len(raw) > LARGE
         demand = await asyncio.to_thread(dialects.understand, *asked) if large else dialects.understand(*asked)
         del raw, asked
+        request.leave_with_end()
         headers = _travelling(request, NOT_FORWARDED | {b"content-encoding"})
         if self._relist is not None and self._is_unknown(demand.model):
             await self._relist()
-        if demand.remote or self._is_remote(demand.model):
+        listed = self._listed(demand.model)
+        unfit = dialects.unfit(demand, listed is not None and listed.embedding)
+        if unfit is not None:
+            raise unfit
+        if demand.remote or (listed is not None and listed.remote):
             body = demand.body.at(0)
             await self._forwarder.pass_on(demand.method, demand.path, headers, body, client, None)
             return
@@ -264,43 +275,28 @@ class Listener:
         known = state.models.get(model)
         return state.listed is not None and state.ollama == "up" and not (known and (known.installed or known.same_as))
 
-    def _is_remote(self, model: str) -> bool:
-        return any(
-            listed.remote and normal_name(listed.name) == model for listed in self._dispatcher.state.listed or ()
-        )
+    def _listed(self, model: str) -> Listed | None:
+        """What Ollama's listing says of a model."""
+        rows = self._dispatcher.state.listed or ()
+        return next((row for row in rows if row.name == model), None)
 
-    async def _body(self, request: web.BaseRequest) -> bytes:
-        """The whole body, kept nowhere else."""
-        limit = self._wire.body_limit
-        if (request.content_length or 0) > limit:
-            raise BadRequest(413, f"request body too large: more than {limit} bytes")
-        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
-            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        parts: list[bytes] = []
-        size = 0
-        try:
-            while part := await request.content.readany():
-                size += len(part)
-                if size > limit:
-                    raise BadRequest(413, f"request body too large: more than {limit} bytes")
-                parts.append(part)
-        except web.RequestPayloadError as error:
-            raise BadRequest(400, f"request body could not be read: {error}") from error
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+    async def _body(self, request: Request) -> bytes:
+        """The whole body of a request whose client waits for what comes of it."""
+        return await request.read(self._wire.body_limit)
 
 
-def _fail(client: Client, route: dialects.Route, failure: Failure) -> None:
+def _fail(client: Client, route: Route, failure: Failure) -> None:
     if client.sent:
         client.break_off()
         return
-    content_type, body = answers.error(route.dialect, failure.status, failure.message)
-    headers = [(b"Content-Type", content_type.encode())]
+    content_type, body = answers.error(route.dialect, failure.status, failure.message, failure.voice)
+    headers = [(b"Content-Type", content_type.encode()), *answers.head(route.dialect, failure.streamed)]
     if failure.retry_after is not None:
         headers.append((b"Retry-After", b"%d" % failure.retry_after))
     client.whole(failure.status, headers, body)
 
 
-def _travelling(request: web.BaseRequest, ours: frozenset[bytes]) -> Headers:
+def _travelling(request: Request, ours: frozenset[bytes]) -> Headers:
     return [(name, value) for name, value in end_to_end(request.raw_headers) if name.lower() not in ours]
 
 
@@ -309,11 +305,6 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _peer(request: web.BaseRequest) -> str:
-    peer = request.transport.get_extra_info("peername") if request.transport else None
-    return f"{peer[0]}:{peer[1]}" if peer else ""
 
 
 def _arrived(at: float, request_id: str, demand: Demand) -> Arrived:
@@ -329,4 +320,5 @@ def _arrived(at: float, request_id: str, demand: Demand) -> Arrived:
         session=demand.session,
         body_bytes=len(demand.body),
         digest=demand.digest,
+        keep_alive=demand.keep_alive,
     )
