@@ -6,7 +6,7 @@
 from collections.abc import Mapping, Sequence
 
 from policies import fit
-from scheduler.core import operator, residency, sizes
+from scheduler.core import pins, residency, sizes
 from scheduler.core.deadlines import load_limit
 from scheduler.core.state import CoreState, ModelState, Pin, TransitionState
 from scheduler.core.view import Sets, WorldView
@@ -95,7 +95,7 @@ def pin_against(state: CoreState, name: str) -> Pin | None:
     """The pin that must end before model `name` can be held; None where none must."""
     if not state.pins or state.budget is None or name not in state.models:
         return None
-    return operator.kept_out(state, WorldView(state, Sets(state.config, state.phase)), name)
+    return pins.kept_out(state, WorldView(state, Sets(state.config, state.phase)), name)
 
 
 def waits_for(state: CoreState, model: ModelState, now: float) -> str:

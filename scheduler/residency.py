@@ -163,6 +163,7 @@ class Residency:
         return await self._limited(read())
 
     async def _list(self) -> None:
+        asked = self._now()
         try:
             tags = await self._limited(reading.tags(self._http))
             rows = [await self._known(row) for row in tags.models]
@@ -172,7 +173,9 @@ class Residency:
             self._away(error)
         else:
             self.listed_at = self._now()
-            self._post(m.ModelsListed(self._now(), tuple(rows)))
+            self._post(m.ModelsListed(self._now(), tuple(rows), asked))
+            if any(model.replaced_at is not None for model in self._state().models.values()):
+                await self._list()  # something was replaced while this was read
 
     async def _known(self, row: reading.Row) -> m.Listed:
         """A row of /api/tags with what /api/show adds; shown once per digest, since that never changes."""

@@ -15,8 +15,7 @@ import pytest
 from policies import default, fifo, fit
 from policies.verdict import Change
 from policies.world import Plan
-from scheduler.core import lifecycle, requests, residency, stall, transition, turns
-from scheduler.core import messages as m
+from scheduler.core import lifecycle, messages as m, requests, residency, stall, transition, turns
 from scheduler.core.machine import Machine
 from scheduler.core.state import CoreState, ModelState
 from scheduler.core.view import WorldView

@@ -13,12 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from typer.testing import CliRunner
 
-from scheduler.core import messages as m
-from scheduler.core import state as core_state
+from scheduler.core import messages as m, state as core_state
 from scheduler.core.lifecycle import IllegalMove
 from scheduler.core.machine import Machine
 from scheduler.journal import Journal

@@ -2,8 +2,7 @@
 
 import pytest
 
-from scheduler.core import messages as m
-from scheduler.core import sizes
+from scheduler.core import messages as m, sizes
 from scheduler.core.config import Config, ModelConfig
 from scheduler.core.machine import Machine
 from scheduler.core.state import ModelState

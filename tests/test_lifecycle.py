@@ -9,8 +9,7 @@ import pytest
 from policies import POLICIES
 from policies.verdict import Change, Memo, Serve, Verdict
 from policies.world import State, World
-from scheduler.core import machine as core
-from scheduler.core import messages as m
+from scheduler.core import machine as core, messages as m
 from scheduler.core.config import Config, ModelConfig
 from scheduler.core.lifecycle import MOVES, IllegalMove, move
 from scheduler.core.machine import Machine

@@ -93,6 +93,9 @@ class Clients(ABC):
     def _unload(self, name: str) -> None: ...
 
     @abstractmethod
+    def _replaced(self, client: Client, run: int) -> None: ...
+
+    @abstractmethod
     def look(self) -> None:
         """Read what is resident, unless that is being done."""
 
@@ -125,7 +128,7 @@ class Clients(ABC):
             case m.AnswerProbe():
                 self._answer_probe(self.clients.get(order.id))
             case m.Recall():
-                self._recall(self.clients.get(order.id))
+                self._recall(self.clients.get(order.id), order.outcome)
             case m.Load():
                 self._load(order.model)
             case m.AbandonLoad():
@@ -201,7 +204,9 @@ class Clients(ABC):
         client.place, client.head, client.sent_at = "sent", False, self.now
         client.run += 1
         run, runner = client.run, self.runners.get(client.model)
-        if not self.alive:
+        if client.kind == "replace" and self.alive:
+            self.after(self.some(0.1, 5.0), lambda: self._replaced(client, run))
+        elif not self.alive:
             self.after(self.some(0.0, 0.1), lambda: self._in_vain(client, run, "connection refused"))
         elif runner is None:
             vain = self.chance.random() < 0.5
@@ -259,14 +264,14 @@ class Clients(ABC):
                 runner.wedged = True
             self._ended(client, run, "abandoned", cut=True)
 
-    def _recall(self, client: Client | None) -> None:
+    def _recall(self, client: Client | None, outcome: m.Outcome) -> None:
         if client is None or client.place != "sent":
             return
         run = client.run
 
         def stop() -> None:
             if client.head or client.left:
-                self._ended(client, run, "stalled", cut=True)
+                self._ended(client, run, outcome, cut=True)
             else:
                 self._in_vain(client, run, "recalled")
 

@@ -4,13 +4,13 @@ It is the truth the core is held against: what really sits in memory, who really
 evict. Times are virtual seconds, sizes bytes. `tests.promises` watches it; `tests.world_script` says what befalls it.
 """
 
+from dataclasses import replace
 from functools import partial
 
-from scheduler.core import messages as m
-from scheduler.core import sizes
+from scheduler.core import messages as m, sizes
 from scheduler.core.machine import Machine
 from tests.world_clients import Clients
-from tests.world_parts import Broken, Runner, Trouble
+from tests.world_parts import Broken, Client, Installed, Runner, Trouble
 
 
 class World(Clients):
@@ -111,6 +111,26 @@ class World(Clients):
 
         self.after(self.some(0.001, 0.2), read)
 
+    def _replaced(self, client: Client, run: int) -> None:
+        """A model is deleted or made anew, whatever became of who asked for it."""
+        if client.run != run or client.place != "sent" or not self.alive:
+            return
+        if client.model in self.runners:  # somebody else has loaded it: its runner is out of reach, as after a pull
+            self.changed()
+        if self.chance.random() < 0.4 and len(self.installed) > 1:
+            self.installed.pop(client.model, None)
+        else:
+            self.remade(client.model, str(self.now))
+        self._ended(client, run, "answered")
+        self.listing()
+
+    def remade(self, name: str, digest: str) -> None:
+        """The model is there with another size and context."""
+        old = self.installed.get(name) or self.stage.models[name]
+        context = 16384 if old.context != 16384 else 8192
+        listed = replace(old.listed, size=old.listed.size * 9 // 10, num_ctx=context, digest=f"{digest} of {name}")
+        self.installed[name] = Installed(listed, old.real * 9 // 10, context)
+
     # --- what befalls Ollama and the machine -------------------------------------------------------------------------
 
     def changed(self) -> None:
@@ -204,6 +224,9 @@ class World(Clients):
             self.up()
         self.listing()
         self.look()
+        self.post(m.Resumed(self.now, "a person"))
+        for name in list(self.machine.state.pins):
+            self.post(m.Unpinned(self.now, name, "a person"))
 
     def rest(self) -> None:
         """Let everything come to its end; raises Broken if somebody is never answered."""

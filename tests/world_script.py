@@ -9,9 +9,10 @@ from dataclasses import replace
 from functools import partial
 
 from scheduler.core import messages as m
+from scheduler.core.commands import Command, Others
 from scheduler.core.config import Config
 from tests.world_model import World
-from tests.world_parts import Installed, Runner, Watcher
+from tests.world_parts import Runner, Watcher
 from tests.world_stages import CLASSES, IMPATIENT, stage_of
 
 GAPS = (0.0, 0.05, 0.5, 2.0, 5.0, 15.0, 40.0, 120.0)
@@ -80,6 +81,9 @@ def _name(world: World, who: int) -> str:
 
 def _arrival(world: World, who: int, how: int) -> None:
     kinds: tuple[m.Kind, ...] = ("request",) * 12 + ("preload", "probe", "probe", "unload")
+    if how == 255 and world.stage.troubled:
+        world.arrive(_name(world, who), "replace")
+        return
     world.arrive(_name(world, who), kinds[how % 16], CLASSES[how // 16 % 4])
 
 
@@ -169,6 +173,27 @@ def _phase(world: World, who: int, how: int) -> None:
     world.post(m.PhaseSet(world.now, phases[who % len(phases)].name, "a person"))
 
 
+def _person(world: World, who: int, how: int) -> None:
+    """A person commands something; what the core objects to changes nothing."""
+    name = _name(world, who)
+    others: Others = "refuse" if how % 3 == 0 else "wait"
+    there = sorted(world.clients)
+    commands: tuple[Command, ...] = (
+        m.Pinned(world.now, name, world.now + 2.0 * how, "a person", others),
+        m.Unpinned(world.now, name, "a person"),
+        m.LoadAsked(world.now, name, "a person"),
+        m.UnloadAsked(world.now, name if how % 2 else "", "a person"),
+        m.Paused(world.now, "a person", world.now + how if how % 2 else None, others),
+        m.Resumed(world.now, "a person"),
+        m.Cancelled(world.now, there[who % len(there)] if there else "nobody", "a person"),
+    )
+    command = commands[how % len(commands)]
+    told = world.machine.objection(command)
+    world.post(command)
+    if told is None and isinstance(command, m.Paused):
+        world.after(300.0, lambda: world.post(m.Resumed(world.now, "a person")))
+
+
 def _reload(world: World, who: int, how: int) -> None:
     config = replace(world.config, patience=(IMPATIENT, Config().patience)[how % 2])
     models = tuple(replace(model, parallel=1 + (how // 2) % config.num_parallel) for model in config.models)
@@ -196,10 +221,7 @@ def _deleted(world: World, who: int, how: int) -> None:
     """A model is deleted, or pulled anew with another size and context, or everything is back."""
     name = _name(world, who)
     if how % 8 == 2 and name in world.installed:
-        old = world.installed[name]
-        context = 16384 if old.context != 16384 else 8192
-        listed = replace(old.listed, size=old.listed.size * 9 // 10, num_ctx=context, digest=f"{how} of {name}")
-        world.installed[name] = Installed(listed, old.real * 9 // 10, context)
+        world.remade(name, str(how))
     elif how % 2 and len(world.installed) > 1:
         world.installed.pop(name, None)
     else:
@@ -247,7 +269,8 @@ _TABLE: Sequence[tuple[int, Callable[[World, int, int], None], bool]] = (
     (175, _hiccup, True),
     (186, _stranger, True),
     (194, _budget, True),
-    (203, _phase, False),
+    (200, _phase, False),
+    (204, _person, False),
     (209, _reload, False),
     (212, _gap, False),
     (217, _deleted, True),

@@ -4,8 +4,7 @@ import random
 from dataclasses import replace
 from typing import Any
 
-from scheduler.core import messages as m
-from scheduler.core import sizes
+from scheduler.core import messages as m, sizes
 from scheduler.core.config import Config, ModelConfig, PhaseConfig
 from tests.world_parts import Installed, Stage
 
@@ -53,7 +52,8 @@ def drawn(policy: str, chance: random.Random) -> Stage:
         claims = chance.random() < 0.5
         models[name] = _installed(name, size, cache, modelfile, None, device, num_parallel)
         if claims or chance.random() < 0.3:
-            declared.append(ModelConfig(name, size if claims else 0, 0, chance.randint(1, num_parallel)))
+            keep = size < 6 * GB and chance.random() < 0.2
+            declared.append(ModelConfig(name, size if claims else 0, 0, chance.randint(1, num_parallel), keep))
             models[name].real = max(models[name].real, size) if not claims else size
         if chance.random() < 0.05:
             models[name].real = models[name].real * 21 // 20  # larger than anybody says

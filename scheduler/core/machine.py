@@ -8,7 +8,19 @@ from typing import assert_never
 
 from policies import POLICIES
 from policies.verdict import Change, Serve
-from scheduler.core import deadlines, messages as m, operator, refusals, requests, residency, sizes, stall, transition
+from scheduler.core import (
+    deadlines,
+    messages as m,
+    operator,
+    pins,
+    refusals,
+    requests,
+    residency,
+    sizes,
+    stall,
+    transition,
+    wishes,
+)
 from scheduler.core.commands import Command
 from scheduler.core.config import Config
 from scheduler.core.lifecycle import IllegalMove
@@ -106,7 +118,7 @@ class Machine:
         """Expire, advance, repair and ask the policy, until nobody has anything more to do."""
         orders = deadlines.expire(self.state)
         for _ in range(SETTLED_BY_THEN):
-            steps = self._grant_wishes() + operator.forward_replacements(self.state, self._world)
+            steps = wishes.grant(self.state, self._world) + operator.forward_replacements(self.state, self._world)
             steps += transition.advance(self.state, self._world)
             wake = None
             if self._world.healthy and not self.state.stopping:
@@ -153,55 +165,14 @@ class Machine:
         first = m.Record((change.load or change.leave)[0], "transition begun", change.because)
         return [first, *begun]
 
-    def _grant_wishes(self) -> list[m.Order]:
-        """Preloads of a model that is there are answered; they take no slot."""
-        orders: list[m.Order] = []
-        for name in list(self.state.demanded) if self._world.healthy else ():
-            model = self.state.models[name]
-            if model.usable and model.preloads:
-                for request in list(model.preloads.values()):
-                    requests.granted(self.state, request)
-                    orders.append(m.AnswerWish(request.id, f"{name} is loaded"))
-        return orders
-
     def _arrived(self, fact: m.Arrived) -> list[m.Order]:
+        if not self.state.passthrough and (refused := pins.refuse_kept_out(self.state, self._world, fact)):
+            return refused
         orders = requests.arrived(self.state, self._sets, fact)
         if fact.kind == "unload" and not orders:
-            orders = self._unload_wish(fact)
-        return orders + operator.tell_kept_out(self.state, self._world)
-
-    def _unload_wish(self, fact: m.Arrived) -> list[m.Order]:
-        """A wish to unload is answered at once; it is granted where nobody is served or waits."""
-        name = requests.known_as(self.state, fact.model)
-        against = self._against_unloading(self.state.models[name])
-        if against is not None:
-            self.state.wishes_refused += 1
-            refused = m.Record(name, "wish refused", f"{fact.client or 'a client'} would have it unloaded: {against}")
-            return [m.AnswerWish(fact.id, against, granted=False), refused]
-        answer = m.AnswerWish(fact.id, f"nobody wants {name}")
-        if self.state.models[name].state != "ready":
-            return [answer]
-        change = Change((name,), (), f"asked for by {fact.client or 'a client'}", cause="asked")
-        return [answer, *self._change(change)]
-
-    def _against_unloading(self, model: ModelState) -> str | None:
-        """Why a client's wish to unload `model` is not followed; None if it is, or if it is not there anyway."""
-        state = self.state
-        if state.ollama != "up" or state.looking or state.budget is None:
-            return "what is in memory is not known now"
-        if model.state == "absent":
-            return None
-        if model.state != "ready" or state.transition is not None or state.stopping:
-            return "what is in memory is changing now"
-        if model.serving or model.waiting or model.wishes:
-            return f"{model.serving} requests run and {model.waiting + model.wishes} wait for it"
-        if model.running or model.replacing:
-            return "it is still at work"
-        if model.pinned:
-            return refusals.pinned(state, state.pins[model.name])
-        if model.keep:
-            return "it is declared to be kept"
-        return "it did not leave when told to a moment ago" if model.stays_until > state.at else None
+            answer, change = wishes.unload(self.state, self._world, fact)
+            return answer if change is None else answer + self._change(change)
+        return orders
 
     def _ollama_up(self, fact: m.OllamaUp) -> list[m.Order]:
         state = self.state
@@ -227,7 +198,7 @@ class Machine:
             return [m.Record(getattr(fact, "model", ""), "not done", against)]
         if isinstance(fact, m.PhaseSet):
             return self._enter(fact)
-        return operator.record(self.state, fact) + operator.tell_kept_out(self.state, self._world)
+        return operator.record(self.state, fact) + pins.tell_kept_out(self.state, self._world)
 
     def _enter(self, fact: m.PhaseSet) -> list[m.Order]:
         self.state.phase = fact.phase

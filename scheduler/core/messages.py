@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scheduler.core.commands import (
-    Cancelled as Cancelled,
-    LoadAsked as LoadAsked,
-    PassthroughSet as PassthroughSet,
-    Paused as Paused,
-    PhaseSet as PhaseSet,
-    Pinned as Pinned,
-    Resumed as Resumed,
-    UnloadAsked as UnloadAsked,
-    Unpinned as Unpinned,
+    Cancelled,
+    LoadAsked,
+    PassthroughSet,
+    Paused,
+    PhaseSet,
+    Pinned,
+    Resumed,
+    UnloadAsked,
+    Unpinned,
 )
 from scheduler.core.config import Config
 
@@ -162,10 +162,11 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class ModelsListed:
-    """What is installed, whole."""
+    """What is installed, whole; it was asked at `asked` (monotonic seconds; None: at `at`)."""
 
     at: float
     models: tuple[Listed, ...]
+    asked: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """What a person tells the scheduler: what is objected to, what it changes, and what comes of it step by step."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import assert_never
 
 from policies import fit
 from policies.verdict import Change
-from scheduler.core import refusals, requests, transition
+from scheduler.core import pins, refusals, requests, transition
 from scheduler.core.commands import (
     Cancelled,
     Command,
@@ -19,7 +19,7 @@ from scheduler.core.commands import (
     Unpinned,
 )
 from scheduler.core.messages import Order, Record
-from scheduler.core.state import CoreState, ModelState, Pause, Pin, Request
+from scheduler.core.state import CoreState, ModelState, Pause, Pin
 from scheduler.core.view import WorldView
 
 LONGEST_PIN = 86400.0  # seconds
@@ -66,7 +66,7 @@ def record(state: CoreState, fact: Command) -> list[Order]:
             state.asked_out.pop(fact.model, None)
             return [Record(fact.model, "pinned", f"by {fact.by} for {fact.until - state.at:.0f} s")]
         case Unpinned():
-            return _unpin(state, fact.model, f"by {fact.by}")
+            return pins.unpin(state, fact.model, f"by {fact.by}")
         case LoadAsked():
             requests.known(state, fact.model)
             state.asked[fact.model] = fact.by
@@ -96,7 +96,7 @@ def expire(state: CoreState) -> list[Order]:
     """End the pins and the pause whose time is over."""
     orders: list[Order] = []
     for pin in [pin for pin in state.pins.values() if pin.until <= state.at]:
-        orders += _unpin(state, pin.model, "its time is over")
+        orders += pins.unpin(state, pin.model, "its time is over")
     if state.paused is not None and state.paused.until is not None and state.paused.until <= state.at:
         state.paused = None
         state.revision += 1
@@ -138,49 +138,6 @@ def forward_replacements(state: CoreState, world: WorldView) -> list[Order]:
     ]
 
 
-def kept_out(state: CoreState, world: WorldView, name: str) -> Pin | None:
-    """The pin that must end before `name` can be held beside the pinned; None if none must, or it serves."""
-    model = state.models[name]
-    if not state.pins or model.usable:
-        return None
-    pins = sorted((p for p in state.pins.values() if p.model != name), key=lambda p: (p.until, p.model))
-    stays = [state.models[pin.model] for pin in pins]
-    for gone, pin in enumerate(pins):
-        if _together(world, model, stays[gone:]):
-            return pins[gone - 1] if gone else None
-        if gone + 1 == len(pins):
-            return pin
-    return None
-
-
-def tell_kept_out(state: CoreState, world: WorldView) -> list[Order]:
-    """Refuse those whom a pin keeps out for longer than their patience, or at once where it says so."""
-    orders: list[Order] = []
-    for name in list(state.demanded) if state.pins and state.budget is not None else ():
-        pin = kept_out(state, world, name)
-        if pin is None:
-            continue
-        model = state.models[name]
-        for request in [*model.requests(), *model.preloads.values()]:
-            if pin.others == "refuse" or pin.until > request.arrived + _patience(state, world, request):
-                text = f"model '{name}' cannot be loaded: {refusals.pinned(state, pin)}"
-                retry = refusals.seconds_left(state, pin.until)
-                orders.append(requests.refuse(state, request, 503, text, "a pin keeps it out", retry))
-    return orders
-
-
-def _patience(state: CoreState, world: WorldView, request: Request) -> float:
-    return state.config.give_up if request.kind == "preload" else world.patience[request.cls]
-
-
-def _together(world: WorldView, model: ModelState, pinned: Sequence[ModelState]) -> bool:
-    for members in (*world.sets_of(model.name), (model.name,)):
-        names = dict.fromkeys([*members, *(other.name for other in pinned)])
-        if fit.holdable(world, [world.models[name] for name in names if name in world.models]):
-            return True
-    return False
-
-
 def _open(state: CoreState) -> str | None:
     return "everything passes through: switch passthrough off first" if state.passthrough else None
 
@@ -203,26 +160,19 @@ def _cannot_load(state: CoreState, world: WorldView, name: str, what: str) -> st
         if not fit.holdable(world, [model]):
             return f"'{name}' needs {model.size / 1e9:.1f} GB and the budget is {state.budget / 1e9:.1f} GB"
         others = [pin for pin in state.pins.values() if pin.model != name]
-    if model is not None and others and not _together(world, model, [state.models[pin.model] for pin in others]):
+    if model is not None and others and not pins.together(world, model, [state.models[pin.model] for pin in others]):
         names = "; ".join(refusals.pinned(state, pin) for pin in others)
         return f"'{name}' cannot be {what} beside what is pinned: {names}"
     return None
 
 
 def _cannot_unload(state: CoreState, name: str) -> str | None:
-    pins = [pin for pin in state.pins.values() if name in ("", pin.model)]
-    if pins:
-        return f"{'; '.join(refusals.pinned(state, pin) for pin in pins)}: unpin first"
+    held = [pin for pin in state.pins.values() if name in ("", pin.model)]
+    if held:
+        return f"{'; '.join(refusals.pinned(state, pin) for pin in held)}: unpin first"
     if name and name not in state.present:
         return f"'{name}' is not in memory"
     return _open(state)
-
-
-def _unpin(state: CoreState, name: str, because: str) -> list[Order]:
-    del state.pins[name]
-    state.models[name].pinned = False
-    state.revision += 1
-    return [Record(name, "unpinned", because)]
 
 
 def _ask_out(state: CoreState, fact: UnloadAsked) -> list[Order]:
@@ -280,7 +230,7 @@ def _unloading(state: CoreState) -> Change | None:
             state.models[name].sent_away = True
         by = ", ".join(dict.fromkeys(state.asked_out[name] for name in leave))
         return Change(leave, (), f"unload asked for by {by}", cause="asked")
-    replaced = tuple(n for n in state.present if state.models[n].replacing and _can_leave(state, state.models[n]))
+    replaced = tuple(n for n in state.present if state.models[n].replacements and _can_leave(state, state.models[n]))
     return Change(replaced, (), "it is to be replaced or deleted", cause="asked") if replaced else None
 
 
@@ -295,6 +245,8 @@ def _loading(state: CoreState, world: WorldView) -> Change | None:
     for name in dict.fromkeys((*state.asked, *state.pins)):
         model = state.models[name]
         if model.usable or model.replacing or model.not_before > state.at or not model.installed:
+            continue
+        if not world.sets_of(name):
             continue
         plan = world.plan(model)
         if plan is not None and plan.load:

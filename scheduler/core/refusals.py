@@ -73,6 +73,11 @@ def pinned(state: CoreState, pin: Pin) -> str:
     return f"model '{pin.model}' is pinned by {pin.owner}{_for(state, pin.until)}"
 
 
+def kept_out(state: CoreState, pin: Pin, model: str) -> str:
+    """Why `model` cannot be loaded while that pin lasts."""
+    return f"model '{model}' cannot be loaded: {pinned(state, pin)}"
+
+
 def seconds_left(state: CoreState, until: float | None) -> int:
     """Whole seconds until then, for a `Retry-After`; a moment where there is no end."""
     return RETRY_AFTER if until is None else max(1, ceil(until - state.at))

@@ -142,6 +142,7 @@ def ended(state: CoreState, fact: Ended) -> list[Order]:
     _free_slot(state, model, request)
     _forget(state, request)
     if request.kind == "replace":  # what is there now is another model, if any
+        model.replaced_at = fact.at
         model.digest = model.blob = ""
         model.measured = model.unaided = 0
         sizes.refresh(state, model)

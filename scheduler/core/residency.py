@@ -130,7 +130,11 @@ def listed(state: CoreState, fact: ModelsListed) -> list[Order]:
         if row.remote  # asked for before it was known that it needs no memory here; now it is passed straight through
         for order in requests.refuse_waiting(state, state.models[row.name], 503, "ask again", "it runs elsewhere")
     ]
+    asked = fact.at if fact.asked is None else fact.asked
     for model in state.models.values():
+        if model.replaced_at is not None and asked >= model.replaced_at:
+            model.replaced_at = None
+            state.revision += 1
         if model.name not in names:
             model.installed = False
             model.same_as = ""

@@ -115,17 +115,19 @@ class ModelState:
     running_ids: dict[str, None] = field(default_factory=dict)
     unwanted: int = 0  # of those running: probes, and requests whose client left
     replacements: dict[str, Request] = field(default_factory=dict)  # what deletes or overwrites it, waiting or running
+    replaced_at: float | None = None  # until what is installed has been read again
     last_used: float = 0.0
 
     @property
     def usable(self) -> bool:
         """Ready, with the right context, not stalled and not to be replaced: it may take requests."""
-        return self.state == "ready" and not self.wrong_context and not self.stalled and not self.replacements
+        return self.state == "ready" and not self.wrong_context and not self.stalled and not self.replacing
 
     @property
     def replacing(self) -> bool:
-        """Somebody deletes it or overwrites it: until that has ended it is neither served nor loaded."""
-        return bool(self.replacements)
+        """Somebody deletes it or overwrites it: until that has ended and what is installed has been read again, it is
+        neither served nor loaded."""
+        return bool(self.replacements) or self.replaced_at is not None
 
     @property
     def running(self) -> int:

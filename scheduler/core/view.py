@@ -22,9 +22,9 @@ class Sets:
         self.every: Mapping[str, tuple[str, ...]] = named
         self.allowed: Mapping[str, tuple[str, ...]] = {n: named[n] for n in self.phase.sets if n in named}
         self.home: tuple[str, ...] = named.get(self.phase.home, ())
-        self.kept = tuple(model.name for model in config.models if model.keep)
         self._in_any = {model for members in named.values() for model in members}
         self._of: dict[str, tuple[tuple[str, ...], ...]] = {}
+        self.kept = tuple(model.name for model in config.models if model.keep and self.of(model.name))
 
     def of(self, model: str) -> tuple[tuple[str, ...], ...]:
         """The allowed sets that hold `model`; a model in no set is a set of its own; () if the phase excludes it."""

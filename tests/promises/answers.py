@@ -63,6 +63,9 @@ class Order(Promise):
                 given.append(order)
         if not healthy(state) or state.stopping:
             return
+        for load in of(m.Load, orders):
+            replaced = [c.id for c in world.outstanding(load.model) if c.kind == "replace"]
+            self.hold(not replaced, f"{load} while {replaced} replaces it")
         for name in state.demanded:
             model = state.models[name]
             if model.waiting and model.usable:
@@ -70,6 +73,9 @@ class Order(Promise):
 
     def _turn(self, world: World, order: m.Forward, given: Sequence[m.Forward | m.Refuse], begun: bool) -> None:
         mine = world.clients[order.id]
+        if mine.kind == "replace":
+            self.hold(order.model not in world.runners or not world.known, f"{order} while it is in memory")
+            return
         model = world.machine.state.models[order.model]
         ahead = {other.id for other in given}
         running = len(world.outstanding(order.model)) + sum(
@@ -106,7 +112,7 @@ class P5(Promise):
             if isinstance(order, m.Forward) and world.clients[order.id].kind == "probe":
                 self._free(world, state, order)
         for load in of(m.Load, orders):
-            if transition is not None and transition.cause != "home":
+            if transition is not None and transition.cause not in ("home", "asked"):
                 living = [c.id for name in transition.planned for c in alive(world, name)]
                 self.hold(bool(living), f"{load} for nobody")
         self._no_trace(world, fact, bool(of(m.Forward, orders) or of(m.Refuse, orders)))
@@ -136,7 +142,7 @@ class P5(Promise):
         for name in state.demanded:
             model = state.models[name]
             wanted = [c for c in alive(world, name) if c.place == "waiting"]
-            if not wanted or model.usable or model.not_before > world.now or not model.installed:
+            if not wanted or model.usable or model.replacing or model.not_before > world.now or not model.installed:
                 continue
             plan = view.plan(model)
             if plan is None or not plan.leave or "keeps its turn" in state.verdict:

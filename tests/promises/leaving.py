@@ -78,11 +78,14 @@ class P9(Promise):
     def __init__(self) -> None:
         super().__init__()
         self.entered = False  # a phase was entered, or home left for others, in this life
+        self.asked: set[str] = set()  # in this life, by a person
+        self.asked_out: set[str] = set()
 
     def saw(self, world: World, fact: m.Fact, orders: Sequence[m.Order]) -> None:
         state = world.machine.state
         transition = state.transition
         self.entered |= isinstance(fact, m.PhaseSet)
+        self._hear(state, fact)
         home = Sets(state.config, state.phase).home
         if transition is not None and transition.cause != "home" and set(transition.left) & set(home):
             self.entered = True
@@ -100,10 +103,24 @@ class P9(Promise):
             case "repair":
                 return model.stalled
             case _:
-                return any(isinstance(f, m.Arrived) and f.kind == "unload" for f, _ in world.steps[-3:])
+                return order.model in self.asked_out or any(name in self.asked for name in transition.planned)
+
+    def _hear(self, state: CoreState, fact: m.Fact) -> None:
+        """Who was asked for, in or out, by a client's wish or a person's command."""
+        match fact:
+            case m.Arrived(kind="unload" | "replace"):
+                self.asked_out.add(fact.model)
+            case m.UnloadAsked():
+                self.asked_out |= {fact.model} if fact.model else set(state.present)
+            case m.Paused():
+                self.asked_out |= set(state.present)
+            case m.LoadAsked() | m.Pinned():
+                self.asked.add(fact.model)
 
     def ended(self, world: World) -> None:
         self.entered = False
+        self.asked.clear()
+        self.asked_out.clear()
 
 
 class Home(Promise):
@@ -118,7 +135,7 @@ class Home(Promise):
         if not world.rested or not healthy(state) or state.stopping or world.config.policy != "default":
             return
         models = [state.models[name] for name in home]
-        if not all(model.installed for model in models):
+        if not all(model.installed and not model.sent_away for model in models):
             return
         away = [model for model in models if not model.usable and (state.home_due or model.state == "absent")]
         beside = [] if state.home_due else [state.models[name] for name in state.present]

@@ -38,8 +38,8 @@ def of(kind: type[m.Order], orders: Iterable[m.Order]) -> list[m.Order]:
 
 
 def healthy(state: CoreState) -> bool:
-    """Ollama answers, and what is resident and the budget are known."""
-    return state.ollama == "up" and not state.looking and state.budget is not None
+    """Ollama answers, what is resident and the budget are known, and nobody has paused anything."""
+    return state.paused is None and state.ollama == "up" and not state.looking and state.budget is not None
 
 
 def alive(world: World, model: str) -> list[Client]:
