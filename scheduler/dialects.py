@@ -14,7 +14,7 @@ from scheduler.core.messages import Kind
 from scheduler.demand import NATIVE, STREAMS, Body, Demand, Dialect
 from scheduler.errors import BadRequest
 from scheduler.goform import NotForm, read_form
-from scheduler.gojson import Field, read_body, read_object, sound
+from scheduler.gojson import Field, read_object, sound
 from scheduler.gosyntax import NotJSON, go_quote
 from scheduler.names import is_cloud, normal_name
 from scheduler.paths import Route
@@ -132,32 +132,39 @@ def _read(dialect: Dialect, raw: bytes) -> list[Field]:
     """The body's keys, checked against what Ollama decodes them into. JSON whatever the content type says."""
     struct = STRUCTS[dialect]
     try:
-        fields = read_body(raw, struct.name)
-        gotypes.check(fields, struct)
+        return gotypes.read(raw, struct)
     except NotJSON as error:
         message = str(error)
         if message == "EOF" and dialect in NATIVE:
             message = "missing request body"
         raise BadRequest(400, message) from error
-    except RecursionError as error:
-        raise BadRequest(400, "invalid character '[' exceeded max depth") from error
-    return fields
 
 
 _UNPACKED = 20 * 2**20  # bytes; Ollama's limit for a compressed body (server/cloud_proxy.go)
 _WINDOW = 8 * 2**20
+_PIECE = 1024  # bytes of it that are unpacked at once: what they can grow to stays bounded
+_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 def _unzstd(raw: bytes) -> bytes:
     """A body sent with `Content-Encoding: zstd`, which Ollama takes on its /v1 routes and nowhere else."""
-    try:
-        stream = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(raw)
-        unpacked = stream.read(_UNPACKED + 1)
-    except zstandard.ZstdError as error:
-        raise BadRequest(400, f"failed to decompress zstd body: {error}", voice="gin") from error
-    if len(unpacked) > _UNPACKED:
-        raise BadRequest(400, "http: request body too large", voice="gin")
-    return unpacked
+    unpacked, rest = bytearray(), memoryview(raw)
+    while rest:
+        frame = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
+        if not _MAGIC.startswith(rest[:4]):
+            raise BadRequest(400, "invalid input: magic number mismatch", voice="gin")
+        while not frame.eof:
+            if not rest:
+                raise BadRequest(400, "unexpected EOF", voice="gin")
+            try:
+                unpacked += frame.decompress(rest[:_PIECE])
+            except zstandard.ZstdError as error:
+                raise BadRequest(400, f"invalid input: {error}", voice="gin") from error
+            rest = rest[_PIECE:]
+            if len(unpacked) > _UNPACKED:
+                raise BadRequest(400, "http: request body too large", voice="gin")
+        rest = memoryview(frame.unused_data + rest)
+    return bytes(unpacked)
 
 
 def _check_name(dialect: Dialect, name: str) -> None:

@@ -66,12 +66,13 @@ def _no_constant(name: str) -> NoReturn:
 _decoder = json.JSONDecoder(parse_int=float, parse_float=Real, parse_constant=_no_constant)
 
 
-def read_body(raw: bytes, into: str) -> list[Field]:
+def read_body(raw: bytes, into: str, *, deep: bool = False) -> list[Field]:
     """The keys of the object in a request's body, in order, none merged yet; a body of `null` has none.
 
     `into` is the Go type named in the error for another kind of value, such as "api.ChatRequest".
-    Raises NotJSON, with the text "EOF" for a body without a value. Nesting beyond about 900 is refused, where Go would
-    take 10,000: no client nests so deep, and our own parser would have to be deeper than the interpreter allows.
+    Raises NotJSON, with the text "EOF" for a body without a value, and RecursionError for one nested deeper than the
+    interpreter allows; Go takes 10,000 levels. `deep` takes them: what lies beyond level 64, deeper than any struct of
+    Ollama's, is checked and kept as it was written, but read as empty.
     """
     text = raw.decode("utf-8", "replace")
     begin = _skip(text, 0)
@@ -80,11 +81,12 @@ def read_body(raw: bytes, into: str) -> list[Field]:
         if kind == "null":
             return []
         raise NotJSON(f"json: cannot unmarshal {kind} into Go value of type {into}")
+    source = Source(text, raw if raw.isascii() else None)
     try:
-        return _read_object(Source(text, raw if raw.isascii() else None), begin)
-    except RecursionError:
+        if not deep:
+            return _read_object(source, begin)
         value_kind(raw)
-        raise NotJSON("invalid character '[' exceeded max depth") from None
+        return _read_object(source, begin, _shallow(text))
     except ValueError as error:
         value_kind(raw)  # says in Go's words what is wrong
         raise NotJSON(str(error)) from error
@@ -92,13 +94,40 @@ def read_body(raw: bytes, into: str) -> list[Field]:
 
 def read_object(text: str) -> list[Field]:
     """The keys of one object's own text (a `Field.text` that was read before)."""
-    return _read_object(Source(text), _skip(text, 0))
+    try:
+        return _read_object(Source(text), _skip(text, 0))
+    except RecursionError:
+        return _read_object(Source(text), _skip(text, 0), _shallow(text))
 
 
-def _read_object(source: Source, at: int) -> list[Field]:
-    """The keys of the object that begins at `at`. Raises ValueError."""
+_MARK = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_DEEPEST = 64
+
+
+def _shallow(text: str) -> str:
+    """`text`, which is JSON, with spaces in place of all that is nested too deep."""
+    kept: list[str] = []
+    depth = begin = 0
+    for mark in _MARK.finditer(text):
+        if mark[0] in ("[", "{"):
+            depth += 1
+            if depth == _DEEPEST:
+                kept.append(text[begin : mark.end()])
+                begin = mark.end()
+        elif mark[0] in ("]", "}"):
+            if depth == _DEEPEST:
+                kept.append(" " * (mark.start() - begin))
+                begin = mark.start()
+            depth -= 1
+            if not depth:
+                break
+    return "".join((*kept, text[begin:]))
+
+
+def _read_object(source: Source, at: int, shallow: str | None = None) -> list[Field]:
+    """The keys of the object that begins at `at`, read from `shallow` if given. Raises ValueError."""
     fields: list[Field] = []
-    text = source.text
+    text = shallow or source.text
     at = _skip(text, at + 1)
     if text.startswith("}", at):
         return fields

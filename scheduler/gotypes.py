@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from scheduler.gojson import Field, Real, fold
+from scheduler.gojson import Field, Real, fold, read_body
 from scheduler.gosyntax import NotJSON
 
 _NONE: Mapping[str, Go] = MappingProxyType({})
@@ -164,6 +164,17 @@ def member(value: Any, name: str) -> Any:
     if not isinstance(value, dict):
         return None
     return next((value[key] for key in reversed(value) if key == name or fold(key) == name), None)
+
+
+def read(raw: bytes, into: Go) -> list[Field]:
+    """The keys of a body that decodes into the request struct `into`. Raises NotJSON with Go's message."""
+    try:
+        fields = read_body(raw, into.name)
+        check(fields, into)
+    except RecursionError:
+        fields = read_body(raw, into.name, deep=True)
+        check(fields, into)
+    return fields
 
 
 def check(fields: list[Field], into: Go) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 from scheduler import gotypes
 from scheduler.demand import Body, Demand
 from scheduler.errors import Refused
-from scheduler.gojson import Field, read_body, sound
+from scheduler.gojson import Field, sound
 from scheduler.gosyntax import NotJSON
 from scheduler.gotypes import Go
 from scheduler.names import is_cloud, normal_name
@@ -69,11 +69,9 @@ def replacing(route: Route, method: str, target: str, raw: bytes, client: str) -
 def _fields(raw: bytes) -> list[Field]:
     """The body's keys; none where Ollama will find it bad."""
     try:
-        fields = read_body(raw, _STRUCT.name)
-        gotypes.check(fields, _STRUCT)
+        return gotypes.read(raw, _STRUCT)
     except NotJSON:
         return []
-    return fields
 
 
 def _first(values: dict[str, Any], names: tuple[str, ...]) -> str:

@@ -387,8 +387,31 @@ def test_zstd_is_unpacked_where_ollama_does() -> None:
         asked("/api/chat", packed, Content_Encoding="zstd")
     with pytest.raises(BadRequest, match="invalid character"):
         asked("/v1/chat/completions", packed)
-    with pytest.raises(BadRequest, match="failed to decompress"):
-        asked("/v1/chat/completions", body, Content_Encoding="zstd")
+    halves = zstandard.compress(body[:20]) + zstandard.compress(body[20:])
+    assert asked("/v1/responses", halves, Content_Encoding="zstd").model == "m:latest"
+    for bad, words in (
+        (body, "invalid input: magic number mismatch"),
+        (packed[:-5], "unexpected EOF"),
+        (packed[:3], "unexpected EOF"),
+    ):
+        with pytest.raises(BadRequest, match=words) as caught:
+            asked("/v1/chat/completions", bad, Content_Encoding="zstd")
+        assert caught.value.voice == "gin"  # Ollama's own shape, even here
+
+
+@pytest.mark.parametrize("depth", [70, 970, 9_990])
+def test_deep_json_is_taken_as_go_takes_it(depth: int) -> None:
+    """What lies deeper than our own parser goes is passed on as it was written; keys after it still count."""
+    deep = "[" * depth + '"]}\\" {[' + '"' + "]" * depth
+    body = '{"options":{"stop":%s,"num_ctx":5},"tools":null,"format":%s,"messages":[{"role":"user"}],"model":"m"}'
+    demand = asked("/api/chat", (body % (deep, deep)).encode())
+    assert demand.model == "m:latest"
+    assert demand.body.at(7) == (
+        b'{"options":{"num_ctx":7,"stop":%b},"tools":null,"format":%b,"messages":[{"role":"user"}],"model":"m"}'
+        % (deep.encode(), deep.encode())
+    )
+    with pytest.raises(BadRequest, match=r"cannot unmarshal array into Go struct field ChatRequest\.model"):
+        asked("/api/chat", f'{{"model":{deep}}}'.encode())
 
 
 def test_a_zstd_bomb_stays_small() -> None:
