@@ -15,7 +15,7 @@ import pytest
 from policies import default, fifo, fit
 from policies.verdict import Change
 from policies.world import Plan
-from scheduler.core import lifecycle, messages as m, requests, residency, stall, transition, turns
+from scheduler.core import lifecycle, messages as m, operator, refusals, requests, residency, stall, transition, turns
 from scheduler.core.machine import Machine
 from scheduler.core.state import CoreState, ModelState
 from scheduler.core.view import WorldView
@@ -384,7 +384,56 @@ def reloading_unloads(patch: pytest.MonkeyPatch) -> None:
 @broken("phases")
 def phases_are_ignored(patch: pytest.MonkeyPatch) -> None:
     """Whoever asks for a model that the phase excludes is let in."""
-    patch.setattr(requests, "excluded", lambda state, sets, model: None)
+    patch.setattr(refusals, "excluded", lambda state, sets, model: None)
+
+
+# --- what a person said ----------------------------------------------------------------------------------------------
+
+
+@broken("persons")
+def pins_are_ignored(patch: pytest.MonkeyPatch) -> None:
+    """What is pinned leaves for others as anything else does."""
+    patch.setattr(fit, "_stays", lambda world, model, plan: model.stays_until > world.at)
+
+
+@broken("persons")
+def pins_last(patch: pytest.MonkeyPatch) -> None:
+    """A pin never ends by itself."""
+    patch.setattr(operator, "expire", lambda state: [])
+
+
+@broken("persons")
+def the_cancelled_are_sent_again(patch: pytest.MonkeyPatch) -> None:
+    """A cancelled request that comes back untouched goes to its place again."""
+
+    def returned(original: Any, state: CoreState, fact: m.Returned) -> list[m.Order]:
+        if fact.id in state.requests:
+            state.requests[fact.id].cancelled = ""
+        orders: list[m.Order] = original(state, fact)
+        return orders
+
+    wrapped(patch, requests, "returned", returned)
+
+
+@broken("P4 (order)", "P8", "P2")
+def replaced_in_memory(patch: pytest.MonkeyPatch) -> None:
+    """A model is overwritten while it is in memory."""
+
+    def forward(original: Any, state: CoreState, world: WorldView) -> list[m.Order]:
+        waiting = [r for r in state.requests.values() if r.kind == "replace" and r.place == "waiting"]
+        return [requests.replace_now(state, request, "at once") for request in waiting] if world.healthy else []
+
+    wrapped(patch, operator, "forward_replacements", forward)
+
+
+@broken("P9")
+def kept_at_any_price(patch: pytest.MonkeyPatch) -> None:
+    """What is to be kept comes back even where others must leave for it."""
+
+    def homeward(original: Any, world: Any, missing: Any) -> Plan | None:
+        return original(world, missing) or world.plan(missing)
+
+    wrapped(patch, default, "_homeward", homeward)
 
 
 # --- the same facts, the same orders ---------------------------------------------------------------------------------

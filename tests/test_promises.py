@@ -9,8 +9,7 @@ import os
 from collections import Counter
 
 import pytest
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
+from hypothesis import Phase, given, settings, strategies as st
 
 from scheduler.core import messages as m
 from tests.promises import PROMISES, Promise, proved, watchers

@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 from aiohttp import web
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from scheduler.core import messages as m
 from scheduler.core.config import Config

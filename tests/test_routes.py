@@ -1,8 +1,7 @@
 """Names lead to models through the routing table, and names that can be none are known as such."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from scheduler.errors import Refused
 from scheduler.names import normal_name

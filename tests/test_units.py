@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from scheduler.names import is_cloud, normal_name
 from scheduler.units import UnitError, about_size, format_duration, format_size, parse_duration, parse_size

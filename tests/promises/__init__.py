@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from tests.promises.answers import P3, P5, Order
 from tests.promises.bound import Bound
 from tests.promises.leaving import P6, P9, Home
+from tests.promises.persons import Persons
 from tests.promises.promise import Promise
 from tests.promises.replay import P7, Wakes
 from tests.promises.safety import P1, P2, P8, Phases
@@ -18,7 +19,7 @@ from tests.world_script import play
 
 __all__ = ("PROMISES", "Promise", "proved", "watchers")
 
-PROMISES: tuple[type[Promise], ...] = (P1, P2, P3, Order, Bound, P5, P6, P7, P8, P9, Wakes, Phases, Home, Use)
+PROMISES: tuple[type[Promise], ...] = (P1, P2, P3, Order, Bound, P5, P6, P7, P8, P9, Wakes, Phases, Home, Use, Persons)
 
 
 def watchers(policy: str) -> list[Promise]:
