@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from email.message import Message
 from urllib.parse import parse_qs
 
+from scheduler.gosyntax import go_quote
+
 
 class NotForm(ValueError):
     """A body that Go does not take for a multipart form; the text is its message."""
@@ -53,10 +55,20 @@ def _parts(raw: bytes, boundary: bytes) -> list[memoryview]:
         if begin < 0:
             raise NotForm("multipart: NextPart: EOF")
         if end < 0:
-            raise NotForm("unexpected EOF" if line * 2 in raw[begin:] else "multipart: NextPart: EOF")
+            raise NotForm(_cut(raw[begin + len(line) :], line))
         parts.append(memoryview(raw)[begin + len(line) : end])
         at = end + len(mark)
     return parts
+
+
+def _cut(rest: bytes, line: bytes) -> str:
+    """What Go says of a last part that never ends."""
+    if line * 2 in rest:
+        return "unexpected EOF"
+    for header in rest.split(line):
+        if header and b":" not in header:
+            return f"malformed MIME header: missing colon: {go_quote(header.decode('utf-8', 'replace'), chr(34))}"
+    return "multipart: NextPart: EOF"
 
 
 def _add(form: Form, part: memoryview) -> None:

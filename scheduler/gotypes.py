@@ -123,7 +123,7 @@ class Check:
 
     def _number(self, value: float, go: Go, top: bool) -> None:
         if go.kind == "float":
-            fits = math.isfinite(value) and (go.name != "float32" or abs(value) < _FLOAT32)
+            fits = math.isfinite(value) and (go.name != "float32" or abs(value) <= _FLOAT32)
         else:
             limit = 2.0 ** _INT_BITS[go.name]
             fits = not isinstance(value, Real) and -limit <= value < limit

@@ -214,4 +214,5 @@ def _go_type(value: Any) -> str:
     """How Go's %T prints a decoded value."""
     if value is None:
         return "<nil>"
-    return {"number": "float64", "object": "map[string]interface {}"}.get(word(value), word(value))
+    names = {"number": "float64", "object": "map[string]interface {}", "array": "[]interface {}"}
+    return names.get(word(value), word(value))

@@ -361,7 +361,7 @@ def test_a_bad_body_is_refused_in_ollama_s_words(bad: dict[str, Any]) -> None:
     if depth := bad.get("deep"):
         body = '{"model":"x","a":' + "[" * depth + "]" * depth + "}"
     with pytest.raises(BadRequest) as caught:
-        asked(bad["path"], body.encode("latin-1"))
+        asked(bad["path"], body.encode("latin-1"), Content_Type=bad.get("type", ""))
     assert (caught.value.status, caught.value.message) == (bad["status"], bad["message"])
     assert caught.value.retry_after is None
 

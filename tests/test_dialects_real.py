@@ -11,8 +11,9 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from scheduler.answers import TAIL, ending, error, tokens, wish
-from scheduler.dialects import Rules, understand
+from scheduler.answers import TAIL, ending, error, head, tokens, wish
+from scheduler.dialects import Rules, understand, unfit
+from scheduler.errors import BadRequest
 from scheduler.paths import DEMANDS, route
 from scheduler.routes import Aliases
 from tests.realollama.stage import RealOllama, StagedModel
@@ -42,18 +43,26 @@ async def http(real_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> A
 
 def steady(body: bytes) -> str:
     """A body without what is made by chance, by the clock, or (Anthropic's first usage) by an estimate."""
-    text = re.sub(r'"created_at":"[^"]*"|"created":\d+|"(id|request_id)":"[^"]*"', "…", body.decode())
+    text = re.sub(
+        r'"created_at":"[^"]*"|"(created|created_at|completed_at)":\d+|"(id|request_id)":"[^"]*"', "…", body.decode()
+    )
     return re.sub(r'"input_tokens":\d+,"output_tokens":0}}}', "…", text)
 
 
-async def test_every_bad_body_is_refused_in_these_words(http: aiohttp.ClientSession) -> None:
-    """Status, message and shape of our errors are those of the real Ollama, body by body."""
+async def test_every_bad_body_is_refused_in_these_bytes(http: aiohttp.ClientSession) -> None:
+    """Status, content type, bytes and early headers of our errors are those of the real Ollama, body by body."""
     for bad in TABLE:
         body = bad["body"] if "body" in bad else '{"model":"x","a":' + "[" * bad["deep"] + "]" * bad["deep"] + "}"
-        async with http.post(bad["path"], data=body.encode("latin-1")) as answer:
+        raw, headers = body.encode("latin-1"), {"Content-Type": bad.get("type", "text/plain")}
+        async with http.post(bad["path"], data=raw, headers=headers) as answer:
             told = await answer.read()
-        ours = error(DEMANDS[bad["path"]], bad["status"], bad["message"])[1]
-        assert (answer.status, steady(told).strip()) == (bad["status"], steady(ours).strip()), bad["name"]
+        with pytest.raises(BadRequest) as caught:
+            understand(route("POST", bad["path"]), bad["path"], raw, headers, RULES)
+        ours = caught.value
+        content_type, said = error(DEMANDS[bad["path"]], ours.status, ours.message, ours.voice)
+        assert (answer.status, answer.headers["Content-Type"]) == (ours.status, content_type), bad["name"]
+        assert steady(told) == steady(said), bad["name"]
+        assert ("Cache-Control" in answer.headers) == bool(head(DEMANDS[bad["path"]], ours.streamed)), bad["name"]
 
 
 @pytest.mark.parametrize(
@@ -64,6 +73,15 @@ async def test_every_bad_body_is_refused_in_these_words(http: aiohttp.ClientSess
         ("/api/generate", {"model": "small-chat", "keep_alive": "-0s", "stream": False}),
         ("/api/chat", {"model": FAST}),
         ("/api/chat", {"model": FAST, "messages": [], "keep_alive": "0"}),
+        ("/v1/completions", {"model": FAST}),
+        ("/v1/completions", {"model": FAST, "stream": True}),
+        ("/v1/completions", {"model": FAST, "stream": True, "stream_options": {"include_usage": True}}),
+        ("/v1/responses", {"model": FAST}),
+        ("/v1/responses", {"model": FAST, "input": [], "stream": True}),
+        (
+            "/v1/chat/completions",
+            {"model": FAST, "messages": EMPTY, "stream": True, "stream_options": {"include_usage": True}},
+        ),
         ("/api/embed", {"model": EMBED}),
         ("/api/embed", {"model": EMBED, "input": [], "keep_alive": 0}),
         ("/api/embeddings", {"model": EMBED, "keep_alive": 0}),
@@ -97,6 +115,10 @@ async def test_a_wish_is_answered_as_here(http: aiohttp.ClientSession, path: str
             {"model": FAST, "messages": HELLO, "stream": True, "stream_options": {"include_usage": True}},
             (True, True),
         ),
+        ("/v1/completions", {"model": FAST, "prompt": "hello", "max_tokens": 5}, (True, True)),
+        ("/v1/completions", {"model": FAST, "prompt": "hello", "max_tokens": 5, "stream": True}, (False, False)),
+        ("/v1/responses", {"model": FAST, "input": "hello", "max_output_tokens": 5}, (True, True)),
+        ("/v1/responses", {"model": FAST, "input": "hello", "max_output_tokens": 5, "stream": True}, (True, True)),
         ("/v1/messages", {"model": FAST, "messages": HELLO, "max_tokens": 5}, (True, True)),
         ("/v1/messages", {"model": FAST, "messages": HELLO, "max_tokens": 5, "stream": True}, (True, True)),
     ],
@@ -114,3 +136,33 @@ async def test_the_end_of_an_answer_is_understood(
     assert ending(demand, told[:-5][-TAIL:]) == "cut"
     prompt, output = tokens(demand, told[-TAIL:])
     assert ((prompt or 0) > 0, (output or 0) > 0) == counted
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/generate", {"model": EMBED}),
+        ("/api/generate", {"model": EMBED, "prompt": "hi"}),
+        ("/api/chat", {"model": EMBED, "messages": HELLO}),
+        ("/v1/chat/completions", {"model": EMBED, "messages": HELLO, "stream": True}),
+        ("/v1/completions", {"model": EMBED, "prompt": "hi"}),
+        ("/v1/responses", {"model": EMBED, "input": "hi", "stream": True}),
+        ("/v1/images/generations", {"model": EMBED, "prompt": "hi"}),
+        ("/v1/messages", {"model": EMBED, "messages": HELLO, "max_tokens": 5}),
+    ],
+)
+async def test_an_embedding_model_is_not_asked_to_speak(
+    http: aiohttp.ClientSession, path: str, body: dict[str, Any]
+) -> None:
+    """What needs no load to be refused is refused as the real Ollama does it; an unload is no question."""
+    demand = understand(route("POST", path), path, json.dumps(body).encode(), {}, RULES)
+    told = unfit(demand, embedding=True)
+    assert told is not None
+    async with http.post(path, json=body) as answer:
+        said = await answer.read()
+    content_type, ours = error(demand.dialect, told.status, told.message, told.voice)
+    assert (answer.status, answer.headers["Content-Type"]) == (told.status, content_type)
+    assert steady(said) == steady(ours)
+    assert unfit(demand, embedding=False) is None
+    unload = json.dumps({"model": EMBED, "keep_alive": 0}).encode()
+    assert unfit(understand(route("POST", "/api/chat"), "/api/chat", unload, {}, RULES), embedding=True) is None
