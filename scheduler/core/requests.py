@@ -245,7 +245,10 @@ def _lease(state: CoreState, model: ModelState, request: Request, because: str) 
         model.unwanted += 1
     if state.passthrough:
         return Forward(request.id, request.model, 0, because)
-    return Forward(request.id, request.model, model.context, because, _runners_name(state, model, request))
+    # Ollama makes an embedding model's batch from the context asked for, not from the shorter one the model has: naming
+    # the runner's own would reload it (routes.go, WithDefaultEmbeddingNumBatch; seen on 0.32)
+    context = 0 if model.embedding else model.context
+    return Forward(request.id, request.model, context, because, _runners_name(state, model, request))
 
 
 def _runners_name(state: CoreState, model: ModelState, request: Request) -> str:
