@@ -152,10 +152,11 @@ def _worth(world: World, model: Model) -> tuple[bool, bool, bool, float, str]:
 
 
 def _loadable(world: World, model: Model, wanted: Model) -> bool:
-    """Members that are not installed, are being replaced or pause after a failed load are left out of the plan."""
+    """Members that are not installed, are being replaced, were sent away by a person or pause after a failed load are
+    left out of the plan."""
     if model.name == wanted.name or model.usable:
         return True
-    return model.installed and not model.replacing and model.not_before <= world.at
+    return model.installed and not model.replacing and not model.sent_away and model.not_before <= world.at
 
 
 def _wanted_first(models: Sequence[Model]) -> list[Model]:

@@ -163,7 +163,7 @@ def printed(order: m.Order) -> str:
     """One order as text."""
     match order:
         case m.Forward():
-            return f"forward {order.id}: {order.because}"
+            return f"forward {order.id}{f' as {order.name}' if order.name else ''}: {order.because}"
         case m.Refuse():
             again = "" if order.retry_after is None else f" (again in {order.retry_after} s)"
             return f"refuse {order.id} {order.status}{again}: {order.message} [{order.because}]"
