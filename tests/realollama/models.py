@@ -7,7 +7,7 @@ read for architecture `llama`; one byte of prompt is one token.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import gguf
@@ -60,23 +60,19 @@ def write_model(
     width = -(-(len(every) + len(scenes) + 2) // WIDTH_STEP) * WIDTH_STEP
     tensors = _tensors(name, words, width, endless, embedding)
     _add_scenes(tensors, len(words), scenes)
-    write_gguf(path, name, every, tensors, embedding=embedding)
+    write_gguf(path, name, tensors, lambda writer: _add_tokens(writer, every), embedding=embedding)
 
 
 def write_gguf(
     path: Path,
     name: str,
-    words: tuple[str, ...],
     tensors: dict[str, Matrix],
+    add_tokens: Callable[[gguf.GGUFWriter], None],
     *,
     embedding: bool = False,
     context: int = TRAINED_CONTEXT,
-    framed: bool = False,
 ) -> None:
-    """Write the file: `words` are the tokens after the bytes, `context` the trained length.
-
-    `framed` sets begin and end tokens around every input.
-    """
+    """Write the file: these tensors, the vocabulary that `add_tokens` adds, `context` as the trained length."""
     width = tensors["token_embd.weight"].shape[1]
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name(name)
@@ -93,10 +89,7 @@ def write_gguf(
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     if embedding:
         writer.add_pooling_type(gguf.PoolingType.MEAN)
-    _add_tokens(writer, words)
-    if framed:
-        writer.add_add_bos_token(True)
-        writer.add_add_eos_token(True)
+    add_tokens(writer)
     for tensor, values in tensors.items():
         writer.add_tensor(tensor, values)
     writer.write_header_to_file()

@@ -1,7 +1,7 @@
 """Staged models that say what a test waits for: a sentence, a thought before it, a tool call picked by the template.
 
-One sentence of all the words that Ollama's own integration tests look for serves every talking model; `catalogue` names
-them all. Each has a blob of its own, so each has a runner of its own.
+One sentence of all the words that Ollama's own integration tests look for serves every talking model. Each has a blob
+of its own, so each has a runner of its own.
 """
 
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from tests.realollama.models import write_model
 from tests.realollama.store import StagedModel
 
 SENTENCE = (
-    "Rayleigh scattering in the atmosphere: blue wavelength interact with nitrogen and oxygen . Sunlight water droplets "
-    "refract a rainbow . Soil is organic . Fourth of July independence . Once upon time 😀 😊 散射 频率 Russia fought "
-    "France . Sequence f(n) = n-1 while True ; select x from y ; yes no safe unsafe plugin components"
+    "Rayleigh scattering in the atmosphere: blue wavelength interact with nitrogen and oxygen . Sunlight water "
+    "droplets refract a rainbow . Soil is organic . Fourth of July independence . Once upon time 😀 😊 散射 频率 "
+    "Russia fought France . Sequence f(n) = n-1 while True ; select x from y ; yes no safe unsafe plugin components"
 )
 THOUGHT = ("<think>", "Twelve", "times", "fifteen", "is", "180", "</think>", "Tokyo")
 WEATHER, SHELL = "W", "S"  # the letter a prompt ends with → the tool that is called
@@ -29,7 +29,10 @@ CALLS = {
     ),
     SHELL: ("<tool_call>", '{"name":"bash",', '"arguments":{"command":', '"git', "diff", 'main"}}', "</tool_call>"),
 }
-TEMPLATE = "{{ range .Messages }}{{ .Role }}: {{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}{{ .Content }}\n{{ end }}"
+THINKING = (
+    "{{ range .Messages }}{{ .Role }}: {{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}"
+    "{{ .Content }}\n{{ end }}"
+)
 PLAIN = "{{ range .Messages }}{{ .Role }}: {{ .Content }}\n{{ end }}"
 TOOLS = (
     "{{ range .Tools }}{{ . }}\n{{ end }}{{ range .Messages }}{{ .Role }}: {{ .Content }}{{ if .ToolCalls }}"
@@ -68,6 +71,6 @@ class WordModel(StagedModel):
 
     def creation(self) -> dict[str, Any]:
         """What `/api/create` is told beside name and file."""
-        template = TOOLS if self.tools else TEMPLATE if self.thinks else PLAIN
+        template = TOOLS if self.tools else THINKING if self.thinks else PLAIN
         wish: dict[str, Any] = {"template": template, "parameters": {"stop": ["<|im_end|>"]}}
         return wish | ({"license": self.licence} if self.licence else {})
