@@ -1,5 +1,6 @@
 """Our own routes: what may be read (`/status`, `/why`, `/healthz`, `/readyz`) and what a person may command."""
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -79,6 +80,7 @@ class OwnCalls:
             known.journal.trouble,
             known.past.refused_wishes,
             reload.state,
+            service(os.environ.get("XPC_SERVICE_NAME", "")),
         )
         dispatcher = known.dispatcher
         return 200, status.build(dispatcher.state, dispatcher.now(), time.time(), progress, known.ledger, around)
@@ -128,3 +130,9 @@ class OwnCalls:
             return denied.status, denied.answer
         control = Control(known.dispatcher, self._listener.rules.aliases, known.reload)
         return await control.follow(asked.command, await asked.body(), asked.peer)
+
+
+def service(name: str) -> str:
+    """The label of the job of launchd that this process is; a shell in an app's window has "0" or the app's name there
+    (Apple's Terminal), and is none."""
+    return "" if name == "0" or name.startswith("application.") else name

@@ -38,6 +38,7 @@ class Surroundings:
     journal_trouble: str = ""
     refused_wishes: Mapping[str, RefusedWish] = field(default_factory=dict)  # by model, oldest first
     configured: commanded.Configured | None = None  # None: since the start, from no file
+    service: str = ""  # the label of launchd's job that we are
 
 
 def build(
@@ -56,6 +57,7 @@ def build(
         at=iso(now),
         version=around.version,
         started=iso(around.started),
+        service=around.service,
         ollama=_ollama(state, iso, around.address),
         memory=_memory(state),
         phase=_phase(state),

@@ -216,6 +216,8 @@ class Status(TypedDict):
     """Of the daemon."""
     started: str
     """When the daemon started, ISO-8601 UTC."""
+    service: str
+    """The job of launchd that runs the daemon, by its label; empty where a person or another program started it."""
     ollama: Ollama
     """The Ollama behind us."""
     memory: Memory

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scheduler import launchd_boot, launchd_list
+from scheduler import launchd_boot, launchd_list, own
 from scheduler.daemon import Rhythm
 from scheduler.install_command import KEPT
 from scheduler.launchd_boot import Job, LaunchdError, commands, job
@@ -32,8 +32,8 @@ OURS = version("ollama-scheduler")
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Mac]:
     """A Mac without an Ollama."""
-    with mac(tmp_path) as own:
-        yield own
+    with mac(tmp_path) as there:
+        yield there
 
 
 # --- from nothing to a service and back --------------------------------------------------------------------------
@@ -53,6 +53,7 @@ async def test_a_service_lives_through_a_crash_an_upgrade_and_its_end(tmp_path: 
             assert [line for line in here.said if not line.startswith("print")] == order
             assert all(f"launchctl {line}" in " ".join(commands(LABEL, here.list)) for line in order)
             _as_the_list_says(here)
+            assert told(f"http://{here.listen}/status")["service"] == LABEL
             asked = {"model": "qwen-fast", "prompt": "Hi", "stream": False}
             assert told(f"http://{here.listen}/api/generate", asked)["done"]
 
@@ -270,12 +271,12 @@ def test_a_folder_that_others_may_write_is_told(tmp_path: Path) -> None:
 @contextmanager
 def waiting(folder: Path, monkeypatch: pytest.MonkeyPatch, **knobs: str) -> Iterator[Mac]:
     """A Mac that this process is on, with a list that starts `sleep`."""
-    with mac(folder, **knobs) as own:
-        for name in {*os.environ, *own.environment}:
-            if name in own.environment:
-                monkeypatch.setenv(name, own.environment[name])
+    with mac(folder, **knobs) as here:
+        for name in {*os.environ, *here.environment}:
+            if name in here.environment:
+                monkeypatch.setenv(name, here.environment[name])
         launchd_list.write(
-            own.list,
+            here.list,
             {
                 "Label": LABEL,
                 "ProgramArguments": ["/bin/sleep", "600"],
@@ -283,7 +284,7 @@ def waiting(folder: Path, monkeypatch: pytest.MonkeyPatch, **knobs: str) -> Iter
                 "LimitLoadToSessionType": ["Aqua", "Background"],
             },
         )
-        yield own
+        yield here
 
 
 def _said(_: str) -> None:
@@ -393,6 +394,14 @@ def test_what_is_no_list_is_said_to_be_none(tmp_path: Path, text: str) -> None:
     path.write_text(text, "utf-8")
     with pytest.raises(launchd_list.Unreadable, match=re.escape(str(path))):
         launchd_list.read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("", ""), ("0", ""), ("application.com.apple.Terminal.123", ""), (LABEL, LABEL)]
+)
+def test_who_started_it(name: str, told: str) -> None:
+    """A shell in a window is no service, though launchd names its app."""
+    assert own.service(name) == told
 
 
 PRINTED = """gui/501/a.b = {
