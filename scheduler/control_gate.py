@@ -51,7 +51,7 @@ class Gate:
         if not given:
             return _denied(401, "Authorization", "", "is missing", right)
         if not given.lower().startswith(SCHEME):
-            return _denied(401, "Authorization", given.partition(" ")[0], "is of another scheme", right)
+            return _denied(401, "Authorization", "", "is of another scheme", right)
         if not hmac.compare_digest(given[len(SCHEME) :].strip().encode("utf-8", "replace"), self._token):
             return _denied(401, "Authorization", "", "holds another token: each start of the daemon makes one", right)
         return None
