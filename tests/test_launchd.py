@@ -272,9 +272,8 @@ def test_a_folder_that_others_may_write_is_told(tmp_path: Path) -> None:
 def waiting(folder: Path, monkeypatch: pytest.MonkeyPatch, **knobs: str) -> Iterator[Mac]:
     """A Mac that this process is on, with a list that starts `sleep`."""
     with mac(folder, **knobs) as here:
-        for name in {*os.environ, *here.environment}:
-            if name in here.environment:
-                monkeypatch.setenv(name, here.environment[name])
+        for name, value in here.environment.items():
+            monkeypatch.setenv(name, value)
         launchd_list.write(
             here.list,
             {
