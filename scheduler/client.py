@@ -16,6 +16,7 @@ HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection".split()
     + b"te trailer transfer-encoding upgrade".split()
 )
+GO_BUFFER = 2048  # bytes of an answer whose length Go's server can still say; a longer one goes in a chunk
 LOOKS = 4  # how often a client is looked at within the silence it is allowed
 ROOM_POLL = 0.02  # seconds between looks at a full buffer
 
@@ -34,6 +35,14 @@ def end_to_end(headers: Headers, *, lasting: bool = False) -> list[tuple[bytes, 
         elif name == b"connection" or name not in HOP_BY_HOP:
             kept.append(pair)
     return [pair for pair in kept if pair[0].lower() not in named] if named else kept
+
+
+def _with(pairs: list[tuple[bytes, bytes]], extra: Headers) -> list[tuple[bytes, bytes]]:
+    """Headers with ours where they are not said yet: in order of their names before Date, as Go writes them."""
+    said = {name.lower() for name, _ in pairs}
+    more = [pair for pair in extra if pair[0].lower() not in said]
+    at = next((number for number, pair in enumerate(pairs) if pair[0].lower() == b"date"), len(pairs))
+    return [*sorted((*pairs[:at], *more), key=lambda pair: pair[0].lower()), *pairs[at:]]
 
 
 class Asking(Protocol):
@@ -112,8 +121,7 @@ class Client:
         self.keep_alive &= self._request.lasting and (modern or length is not None or self._no_body)
         pairs = end_to_end(headers, lasting=modern and self.keep_alive)
         if self._extra:
-            said = {name.lower() for name, _ in pairs}
-            pairs += [pair for pair in self._extra if pair[0].lower() not in said]
+            pairs = _with(pairs, self._extra)
         lines = [b"HTTP/1.%d %d %b" % (modern, status, reason), *(name + b": " + value for name, value in pairs)]
         if modern and not self.keep_alive:
             lines.append(b"Connection: close")
@@ -155,11 +163,14 @@ class Client:
             self._transport.close()
 
     def whole(self, status: int, headers: Headers, body: bytes) -> None:
-        """Answer in one piece; Date and Content-Length are added."""
+        """Answer in one piece; Date is added, and Content-Length where there may be a body."""
         date = formatdate(usegmt=True).encode()
         phrase = REASON_PHRASES.get(status, "")
-        more = [*headers, (b"Date", date), (b"Content-Length", b"%d" % len(body))]
-        self.head(status, phrase.encode(), more, len(body))
+        more = [*headers, (b"Date", date)]
+        length = len(body) if len(body) <= GO_BUFFER or not self._request.modern else None
+        if length is not None and status not in (204, 304):
+            more.append((b"Content-Length", b"%d" % length))
+        self.head(status, phrase.encode(), more, length)
         self.write([body] if body else ())
         self.end()
 

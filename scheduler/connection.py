@@ -2,134 +2,21 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Protocol, cast
-from urllib.parse import parse_qsl
+from typing import cast
 
 from scheduler.client import Client
 from scheduler.errors import BadRequest, Failure
-from scheduler.heads import TOO_LARGE, Head, NotHTTP, check_first_line, read_head
+from scheduler.heads import TOO_LARGE, NotHTTP, check_first_line, read_head
 from scheduler.inflow import Inflow, fault
+from scheduler.request import DRAIN, Left, Request
+from scheduler.wire import WireConfig
 
 HEAD_LIMIT = (1 << 20) + 4096  # bytes; net/http DefaultMaxHeaderBytes and the slack of its reader
 AHEAD = 1 << 16  # bytes of later requests that are read while one is served
-DRAIN = 256 << 10  # bytes of a body nobody wanted that are read to keep the connection (net/http)
-DRAIN_SECONDS = 5.0
 LINGER = 0.5  # seconds in which a client may read our last words before the connection is gone (net/http)
 _HEAD_END = re.compile(rb"\n\r?\n")
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class Left(ConnectionError):
-    """The client is gone: nobody reads an answer."""
-
-
-class Limits(Protocol):
-    """How long a client may take, in seconds."""
-
-    @property
-    def head_seconds(self) -> float: ...
-    @property
-    def idle_seconds(self) -> float: ...
-    @property
-    def body_silence(self) -> float: ...
-    @property
-    def body_seconds(self) -> float: ...
-
-
-class Request:
-    """One request: its head, its body as it comes, and the transport that its answer goes to."""
-
-    def __init__(self, head: Head, inflow: Inflow, connection: "Connection") -> None:
-        self.method = head.method
-        self.raw_path = head.raw_path
-        self.host = head.host
-        self.raw_headers = head.raw_headers
-        self.content_length = head.content_length  # bytes; None: chunked
-        self.modern = head.modern
-        self.expects = head.expects  # its client waits for our 100 before it sends the body
-        self.expects_more = head.expects_more
-        self.transport: asyncio.Transport | None = connection.transport
-        self.keep_alive = head.keep_alive
-        self._head = head
-        self._inflow = inflow
-        self._connection = connection
-        self._asked = not head.expects or inflow.whole
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """By name, whatever its case."""
-        return self._head.headers
-
-    @property
-    def query(self) -> Mapping[str, str]:
-        """The query's values by name; the last one counts."""
-        return dict(parse_qsl(self.raw_path.partition("?")[2], keep_blank_values=True))
-
-    @property
-    def peer(self) -> str:
-        """Address and port of the client."""
-        return self._connection.peer
-
-    @property
-    def whole(self) -> bool:
-        """Every byte of the body was taken."""
-        return self._inflow.whole and not self._inflow.held
-
-    @property
-    def lasting(self) -> bool:
-        """Whether, as far as its body goes, the connection can serve on after an answer now."""
-        left = self._inflow.expected
-        return self._asked and not self._inflow.broken and (self._inflow.whole or left is None or left < DRAIN)
-
-    async def stream(self) -> AsyncIterator[bytes]:
-        """The body as it comes; the client is read no faster. Raises BodyFault, and Left when its client went."""
-        self._ask()
-        while piece := await self._inflow.take():
-            yield piece
-
-    async def read(self, limit: int) -> bytes:
-        """The whole body, kept nowhere else. Raises BadRequest: 413 beyond `limit` bytes, 408 where it takes too long,
-        400 where it is broken; and Left when its client went."""
-        too_large = BadRequest(413, f"request body too large: more than {limit} bytes")
-        if (self.content_length or 0) > limit:
-            raise too_large
-        if self._inflow.whole and not self._inflow.held:
-            return b""
-        self._ask()
-        parts: list[bytes] = []
-        size = 0
-        seconds = self._connection.limits.body_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                while piece := await self._inflow.take():
-                    size += len(piece)
-                    if size > limit:
-                        raise too_large
-                    parts.append(piece)
-        except TimeoutError as error:
-            raise BadRequest(408, f"request body not whole after {seconds:g} s") from error
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    async def rest(self, limit: int) -> None:
-        """Drop what is left of the body, at most about `limit` bytes of it; nothing if its client was never asked."""
-        if not self._asked:
-            return
-        dropped = 0
-        async with asyncio.timeout(DRAIN_SECONDS):
-            while dropped <= limit and (piece := await self._inflow.take()):
-                dropped += len(piece)
-
-    def leave_with_end(self) -> None:
-        """From now on a client that half-closes has left: so Ollama treats one whose answer takes a model."""
-        self._connection.leave_with_end()
-
-    def _ask(self) -> None:
-        if not self._asked:
-            self._asked = True
-            if self.transport and not self.transport.is_closing() and not self._inflow.came:
-                self.transport.write(_CONTINUE)
 
 
 Hear = Callable[[Request], Awaitable[Client]]
@@ -139,7 +26,7 @@ Hear = Callable[[Request], Awaitable[Client]]
 class Connection(asyncio.Protocol):
     """Feeds requests to `hear`. `gone` is called once, when the connection is."""
 
-    def __init__(self, hear: Hear, limits: Limits, gone: Callable[["Connection"], None]) -> None:
+    def __init__(self, hear: Hear, limits: WireConfig, gone: Callable[["Connection"], None]) -> None:
         self.transport: asyncio.Transport | None = None
         self.limits = limits
         self.task: asyncio.Task[None] | None = None

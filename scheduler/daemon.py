@@ -22,7 +22,7 @@ from scheduler.dispatcher import Dispatcher, Witness
 from scheduler.forwarder import Forwarder
 from scheduler.journal import Journal
 from scheduler.ledger import Ledger
-from scheduler.listener import Listener, Own, WireConfig
+from scheduler.listener import Listener, Own
 from scheduler.own import Known, OwnCalls
 from scheduler.past import Past
 from scheduler.reload import Reload, Source
@@ -30,6 +30,7 @@ from scheduler.residency import Residency
 from scheduler.settings import Settings
 from scheduler.upstream import Upstream
 from scheduler.watch import Watch
+from scheduler.wire import WireConfig
 
 if TYPE_CHECKING:
     from scheduler.housekeeping import Housekeeping

@@ -7,7 +7,8 @@ import resource
 import socket
 from contextlib import suppress
 
-from scheduler.connection import Connection, Hear, Limits
+from scheduler.connection import Connection, Hear
+from scheduler.wire import WireConfig
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Door:
     """Accepts at most `most` connections at a time (0: as the open files allow); beyond that the one that has been
     silent longest goes for the one that comes, and where all are served, those who come wait."""
 
-    def __init__(self, hear: Hear, limits: Limits, most: int = 0) -> None:
+    def __init__(self, hear: Hear, limits: WireConfig, most: int = 0) -> None:
         self._hear = hear
         self._limits = limits
         self.most = most or room_for_clients()

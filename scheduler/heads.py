@@ -50,10 +50,10 @@ def _bad(why: str = "") -> NotHTTP:
 class Head:
     """One request's head. `target` is what follows the method, in origin form; `host` whom it is for."""
 
-    def __init__(self, method: str, target: str, minor: int, host: bytes, pairs: Pairs) -> None:
+    def __init__(self, method: str, target: str, modern: bool, host: bytes, pairs: Pairs) -> None:
         self.method = method
         self.raw_path = target
-        self.modern = minor > 0  # HTTP/1.1
+        self.modern = modern  # HTTP/1.1
         self.host = host.decode(CLIENT_ENCODING)
         self.raw_headers = pairs  # as sent, each fold one space
         self.content_length: int | None = 0  # bytes of the body; None: chunked
@@ -95,11 +95,11 @@ def read_head(block: bytes) -> Head:
     given = [value for name, value in pairs if name.lower() == b"host"]
     if len(given) > 1:
         raise _bad()
-    head = Head(method, path, minor, host or (given[0] if given else b""), pairs)
+    head = Head(method, path, (major, minor) >= (1, 1), host or (given[0] if given else b""), pairs)
     head.content_length = _length(head)
-    if major != 1:
+    if major != 1 and (method, target, major, minor) != ("PRI", b"*", 2, 0):  # HTTP/2's greeting is told 400
         raise NotHTTP("505 HTTP Version Not Supported: unsupported protocol version")
-    if head.modern and not given and method != "CONNECT":
+    if head.modern and not given and major == 1 and method != "CONNECT":
         raise _bad("missing required Host header")
     if given and not _HOST.fullmatch(given[0]):
         raise _bad("malformed Host header")
@@ -145,7 +145,7 @@ def _pairs(lines: list[bytes]) -> Pairs:
             if not pairs:
                 raise _bad()
             name, value = pairs[-1]
-            pairs[-1] = (name, value + b" " + line.strip(b" \t"))
+            pairs[-1] = (name, (value + b" " + line.strip(b" \t")).lstrip(b" \t"))
             continue
         name, colon, value = line.partition(b":")
         if not colon or not _NAME.fullmatch(name):

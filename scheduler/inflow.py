@@ -40,7 +40,6 @@ class Inflow:
         "_source",
         "_stage",
         "_waiter",
-        "came",
         "held",
         "whole",
     )
@@ -55,7 +54,6 @@ class Inflow:
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.held = 0  # bytes not taken yet
-        self.came = 0  # bytes of the body that came
         self.whole = length == 0
 
     @property
@@ -111,7 +109,6 @@ class Inflow:
     def _data(self, data: bytes) -> bytes:
         piece, rest = data[: self._left], data[self._left :]
         self._left -= len(piece)
-        self.came += len(piece)
         self.held += len(piece)
         self._pieces.append(piece)
         if not self._left:

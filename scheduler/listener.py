@@ -5,17 +5,16 @@ import json
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
-from ipaddress import ip_address
 from itertools import count
 from typing import Any, Protocol
 
 from scheduler import answers, dialects, library
 from scheduler.bodies import BodyStore, NoRoom
-from scheduler.client import Client, end_to_end
-from scheduler.connection import Request
+from scheduler.client import Client
 from scheduler.core.messages import Arrived, Fact, Left, Listed
 from scheduler.core.state import CoreState
 from scheduler.demand import Body, Demand
@@ -26,25 +25,15 @@ from scheduler.forwarder import Forwarder
 from scheduler.heads import CLIENT_ENCODING
 from scheduler.origins import Border
 from scheduler.passing import Streamed
-from scheduler.paths import CONTROL, Route, unserved
-from scheduler.paths import route as route_of
+from scheduler.paths import CONTROL, Route, allow, route as route_of, unserved
 from scheduler.reply import Headers
+from scheduler.request import Asked, Request
+from scheduler.wire import WireConfig
 
 log = logging.getLogger(__name__)
 
 Own = Callable[[Mapping[str, str]], tuple[int, Mapping[str, Any]]]
 """Gives status and JSON of one of our own routes for its query."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A person's command as it was sent; `body` reads what came with it, and may raise BadRequest."""
-
-    method: str
-    command: str  # what the path says after /control/
-    headers: Mapping[str, str]  # fold case
-    peer: str
-    body: Callable[[], Awaitable[bytes]]
 
 
 Control = Callable[[Asked], Awaitable[tuple[int, Mapping[str, Any]]]]
@@ -53,27 +42,12 @@ Control = Callable[[Asked], Awaitable[tuple[int, Mapping[str, Any]]]]
 NOT_FORWARDED = frozenset((b"host", b"origin", b"content-length", b"expect"))
 """Request headers that are ours to say; `Origin` because Ollama would refuse ours (facts: its own host rules)."""
 
-LARGE = 1 << 20  # bytes of a body from which it is read beside the loop: 20 MB take a tenth of a second
+LARGE = 1 << 20  # bytes of a body from which it is understood beside the loop: 20 MB take a tenth of a second
+SMALL = 1 << 13  # bytes up to which it never is
+PIECES = 2000  # keys, lists and objects from which it is: each takes some 0.02 ms
 SHUTTING_DOWN = "the scheduler is shutting down"
 NOWHERE = Body(b"", b"")  # in an exchange's demand: its body is with the store
 STAND_IN = (b"X-Scheduler-Stand-In", b"1")
-
-
-@dataclass(frozen=True, slots=True)
-class WireConfig:
-    """Limits of the wire. Sizes in bytes, times in seconds."""
-
-    host: str = "127.0.0.1"
-    port: int = 11450
-    body_limit: int = 256_000_000  # one request's body
-    buffer: int = 16 << 20  # of one answer, waiting for its client
-    client_silence: float = 60.0  # a client that takes no byte for so long is cut
-    read_seconds: float = 30.0  # for a listing or another read
-    head_seconds: float = 60.0  # in which the head of a request must be whole
-    idle_seconds: float = 3600.0  # a connection is kept for its next request
-    body_silence: float = 60.0  # a client that sends no byte of its request's body for so long is told 408
-    body_seconds: float = 900.0  # in which a body that is read before it is understood must be whole
-    connections: int = 0  # at a time; 0: as many as the open files allow
 
 
 class Dispatcher(Protocol):
@@ -111,11 +85,12 @@ class Listener:
         self._control = control
         self._wire = wire
         self._relist = relist  # has the installed models read again: one may have come since
-        self.guard(border or Border(loopback=_is_loopback(wire.host)))
+        self.guard(border or Border(loopback=wire.loopback))
         self._prefix = f"r{secrets.token_hex(2)}-"
         self._ids = count(1)
         self._accepting = True
         self._emptied: asyncio.Event | None = None
+        self._beside = ThreadPoolExecutor(2, "understand")  # few: each takes time of the loop's
         self.door = Door(self._hear, wire, wire.connections)
         self.exchanges: dict[str, Exchange] = {}  # every request accepted and not yet over, by id
 
@@ -150,6 +125,7 @@ class Listener:
         """Close every connection. Leave the forwarder first, so that what still runs ends with its error."""
         self._accepting = False
         await self.door.close()
+        self._beside.shutdown(wait=False, cancel_futures=True)
 
     async def _hear(self, request: Request) -> Client:
         wire = self._wire
@@ -158,12 +134,12 @@ class Listener:
         if self._dispatcher.state.stand_in:
             extra.append(STAND_IN)
         client = Client(request, buffer=wire.buffer, silence=wire.client_silence, extra=extra)
-        if request.expects_more:
-            client.keep_alive = False
-            client.whole(417, (), b"")
+        if server := request.answer_of_server:
+            client.keep_alive &= server == 200
+            client.whole(server, (), b"")
             return client
         if verdict.status is not None:
-            client.whole(verdict.status, (), b"")
+            client.whole(verdict.status, allow(request.method, request.raw_path), b"")
             return client
         route = route_of(request.method, request.raw_path)
         try:
@@ -205,7 +181,7 @@ class Listener:
     async def _pass_on(
         self, request: Request, target: str, body: bytes | Streamed, client: Client, limit: float | None
     ) -> None:
-        headers = _travelling(request, NOT_FORWARDED)
+        headers = request.travelling(NOT_FORWARDED)
         await self._forwarder.pass_on(request.method, target, headers, body, client, limit)
 
     async def _library(self, request: Request, route: Route, client: Client) -> None:
@@ -215,7 +191,7 @@ class Listener:
         demand = library.replacing(route, request.method, request.raw_path, body, request.peer)
         try:
             if demand is not None and not self._is_unknown(demand.model):
-                await self._exchange(demand, _travelling(request, NOT_FORWARDED), client)
+                await self._exchange(demand, request.travelling(NOT_FORWARDED), client)
             else:
                 await self._pass_on(request, request.raw_path, body, client, None)
         finally:
@@ -227,11 +203,13 @@ class Listener:
             raise Refused(503, SHUTTING_DOWN, 5)
         raw = await self._body(request)
         asked = (route, request.raw_path, raw, request.headers, self.rules, request.peer)
-        large = len(raw) > LARGE
-        demand = await asyncio.to_thread(dialects.understand, *asked) if large else dialects.understand(*asked)
+        if _is_work(raw):
+            demand = await asyncio.get_running_loop().run_in_executor(self._beside, dialects.understand, *asked)
+        else:
+            demand = dialects.understand(*asked)
         del raw, asked
         request.leave_with_end()
-        headers = _travelling(request, NOT_FORWARDED | {b"content-encoding"})
+        headers = request.travelling(NOT_FORWARDED | {b"content-encoding"})
         if self._relist is not None and self._is_unknown(demand.model):
             await self._relist()
         listed = self._listed(demand.model)
@@ -296,15 +274,11 @@ def _fail(client: Client, route: Route, failure: Failure) -> None:
     client.whole(failure.status, headers, body)
 
 
-def _travelling(request: Request, ours: frozenset[bytes]) -> Headers:
-    return [(name, value) for name, value in end_to_end(request.raw_headers) if name.lower() not in ours]
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _is_work(raw: bytes) -> bool:
+    """Whether others would feel it if this body was understood between their bytes."""
+    if len(raw) <= SMALL:
+        return False
+    return len(raw) > LARGE or sum(map(raw.count, (b"{", b"[", b":"))) > PIECES
 
 
 def _arrived(at: float, request_id: str, demand: Demand) -> Arrived:

@@ -12,10 +12,11 @@ from scheduler.dispatcher import Dispatcher
 from scheduler.errors import Failure
 from scheduler.journal import Journal
 from scheduler.ledger import Ledger
-from scheduler.listener import Asked, Listener, Own
+from scheduler.listener import Listener, Own
 from scheduler.names import is_cloud, normal_name
 from scheduler.past import Past
 from scheduler.reload import Reload
+from scheduler.request import Asked
 from scheduler.watch import Watch
 
 if TYPE_CHECKING:

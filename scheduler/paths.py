@@ -129,6 +129,13 @@ def unserved(method: str, target: str) -> tuple[int, list[tuple[bytes, bytes]], 
     return 404, [plain], b"404 page not found"
 
 
+def allow(method: str, target: str) -> list[tuple[bytes, bytes]]:
+    """gin says what a path allows before its rules for Host and Origin are asked, and so on a 204 and a 403 too."""
+    if route(method, target).kind not in ("unserved", "passive"):
+        return []
+    return [pair for pair in unserved(method, target)[1] if pair[0] == b"Allow"]
+
+
 def _redirect(path: str, query: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     location = quote(unquote(path), safe="/:@!$&'()*+,;=~-._") + query
     return 307, [(b"Location", location.encode("latin-1", "replace"))], b""

@@ -14,9 +14,10 @@ from scheduler.core.state import CoreState
 from scheduler.dialects import Rules
 from scheduler.exchange import Exchange
 from scheduler.forwarder import Forwarder
-from scheduler.listener import Listener, WireConfig
+from scheduler.listener import Listener
 from scheduler.routes import Aliases
 from scheduler.upstream import Upstream
+from scheduler.wire import WireConfig
 
 F = TypeVar("F", bound=Fact)
 PATIENCE = 5.0  # seconds a test waits for what must come
