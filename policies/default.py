@@ -177,23 +177,21 @@ def _drained_at(world: World, plan: Plan) -> float | None:
 
 
 def _home(world: World, memo: Memo) -> Verdict:
-    """Nobody waits: bring back the home set, and what is to be kept, once everything has been quiet for `settle`."""
+    """Nobody waits: bring back the home set once everything has been quiet for `settle`, and what is to be kept."""
     away = [model for name in world.home if _missed(model := world.models[name])]
     away += [model for model in world.kept if model.name not in world.home and _missed(model)]
-    nothing = Verdict((), memo, min((m.not_before for m in away if m.not_before > world.at), default=None))
-    missing = [model for model in away if model.not_before <= world.at]
-    if not missing or any(model.serving for model in world.present):
-        return nothing
-    due = world.quiet_since + world.settle
-    if due > world.at:
-        return Verdict((), memo, due)
-    plan = next((plan for model in missing if (plan := _homeward(world, model)) is not None), None)
-    if plan is None:
-        return nothing
-    quiet = f"quiet for {world.settle:.0f} s"
-    at_home = any(name in world.home for name in plan.load)
-    because = f"home: {quiet}" if at_home else f"{_names(plan.load)} to be kept beside whatever fits: {quiet}"
-    return Verdict((Change(plan.leave, plan.load, because, cause="home"),), memo)
+    wakes = [model.not_before for model in away if model.not_before > world.at]
+    if any(model.serving for model in world.present):
+        return Verdict((), memo, min(wakes, default=None))
+    for model in away:
+        home = model.name in world.home
+        due = world.quiet_since + (world.settle if home else 0.0)
+        if due > world.at:
+            wakes.append(due)
+        elif model.not_before <= world.at and (plan := _homeward(world, model)) is not None:
+            because = f"home: quiet for {world.settle:.0f} s" if home else f"{model.name} is to be kept, and it fits"
+            return Verdict((Change(plan.leave, plan.load, because, cause="home"),), memo)
+    return Verdict((), memo, min(wakes, default=None))
 
 
 def _missed(model: Model) -> bool:

@@ -145,7 +145,9 @@ class World(Protocol):
     @property
     def home(self) -> tuple[str, ...]: ...  # the models of this phase's home set, or none
     @property
-    def kept(self) -> Sequence[Model]: ...  # every model with `keep` that the phase allows, in the order they are declared
+    def kept(
+        self,
+    ) -> Sequence[Model]: ...  # every model with `keep` that the phase allows, in the order they are declared
     @property
     def home_due(self) -> bool: ...  # the phase was entered, or home was left, in this life of the daemon
     @property

@@ -90,15 +90,28 @@ def warnings(state: CoreState) -> Iterator[str]:
         if model is None or state.listed is None:
             continue
         if model.same_as:
-            yield f"{config.name} is another name of {model.same_as}: one runner serves both"
-        elif not model.installed:
+            continue
+        if not model.installed:
             yield f"{config.name} is configured but not installed: ollama pull {config.name}"
         elif config.num_ctx and config.num_ctx != (context := sizes.expected_context(state, model)):
             yield f"{config.name}: Ollama loads it with {context} tokens of context unaided, not {config.num_ctx}"
+    yield from _name_warnings(state)
     if state.unreachable:
         held = gigabytes(sum(state.unreachable.values()))
-        yield f"{held} are held by runners whose name got another blob: only a restart of Ollama ends them"
+        yield f"{held} are held by runners whose name got another blob: restart Ollama to end them"
     yield from _set_warnings(state)
+
+
+def _name_warnings(state: CoreState) -> Iterator[str]:
+    """Names that share a runner, where they are configured or would have another context alone."""
+    configured = {config.name for config in state.config.models}
+    for model in state.models.values():
+        if model.same_as:
+            context = sizes.expected_context(state, state.models[model.same_as])
+            other = sizes.expected_context(state, model)
+            but = f", with {context} tokens of context, not {other}" if other != context else ""
+            if but or model.name in configured:
+                yield f"{model.name} is another name of {model.same_as}: one runner serves both{but}"
 
 
 def _set_warnings(state: CoreState) -> Iterator[str]:

@@ -531,7 +531,7 @@ async def test_the_list_says_what_show_adds() -> None:
         w.ollama.install("Qwen:7b", "d1", size=4_700_000_000)
         await w.residency.listing()
         kv_token = 2 * 28 * 4 * (3584 // 28) * 2
-        row = m.Listed("qwen:7b", 4_700_000_000, kv_token, 131072, 8192, "d1", embedding=False, remote=False)
+        row = m.Listed("qwen:7b", 4_700_000_000, kv_token, 131072, 8192, "d1", blob="/models/blobs/sha256-abc")
         assert (await w.fact(m.ModelsListed)).models == (row,)
         assert w.residency.blobs == {"qwen:7b": "/models/blobs/sha256-abc"}
         await w.residency.listing()
