@@ -12,6 +12,7 @@ from scheduler.core import messages as m
 from scheduler.core.state import CoreState
 from scheduler.daemon import Daemon, Rhythm
 from scheduler.dispatcher import Witness
+from scheduler.reload import Source
 from scheduler.settings_read import settings_of
 
 QUALITY, CODER, FAST = "qwen-quality-128k:latest", "qwen2.5-coder:32b-instruct", "qwen-fast:latest"
@@ -55,11 +56,13 @@ class Live:
         folder: Path,
         rhythm: Rhythm = QUICK,
         witness: Witness | None = None,
+        source: Source | None = None,
         **settings: Any,
     ) -> AsyncIterator["Live"]:
-        """Run a daemon with the documented configuration, `settings` laid over it; ends it in order."""
+        """Run a daemon with the documented configuration, `settings` laid over it; ends it in order. `source` is where
+        it reads its configuration again."""
         content = {**DOCUMENTED, "ollama": ollama, **settings}
-        daemon = Daemon(settings_of(content), folder, "test", rhythm)
+        daemon = Daemon(settings_of(content), folder, "test", rhythm, source=source)
         live = cls(daemon, folder)
         daemon.witnesses.append(lambda fact, orders, _: live.steps.append((fact, list(orders))))
         if witness is not None:

@@ -33,6 +33,7 @@ class Outcome:
     """What clients saw: answers by status, and everything that was not as it should be."""
 
     answered: int = 0
+    told: int = 0  # refused or ended because a person said so, and told by whom
     left: int = 0
     probes: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -52,6 +53,10 @@ def asks(seed: int, count: int, seconds: float, models: list[str]) -> list[Ask]:
         num_ctx = chance.choice((None, 2048, 4096, 131072)) if path.startswith("/api") else None
         found.append(Ask(chance.uniform(0, seconds), path, model, stream, fate, f"question {number}", num_ctx))
     return sorted(found, key=lambda ask: ask.at)
+
+
+TOLD = (b"pinned by ada", b"paused by ada", b"cancelled by ada")
+"""What a client reads whom a command of the person in the storm kept out or ended."""
 
 
 async def rage(session: aiohttp.ClientSession, storm: list[Ask], models: list[str], burst_each: float) -> Outcome:
@@ -90,11 +95,13 @@ async def _ask(session: aiohttp.ClientSession, ask: Ask, begin: float, outcome: 
                     await answer.content.readany()
                     outcome.left += 1
                     return
-                text = await answer.read()
+                text, whole = await _read(answer)
                 outcome.statuses[answer.status] += 1
                 problem = _problem(ask, answer.status, text)
                 outcome.longest = max(outcome.longest, loop.time() - asked)
-                if problem:
+                if any(words in text for words in TOLD) and (answer.status in (403, 503) or not whole):
+                    outcome.told += 1
+                elif problem or not whole:
                     outcome.wrong.append(f"{ask}: {problem}")
                 else:
                     outcome.answered += 1
@@ -102,6 +109,18 @@ async def _ask(session: aiohttp.ClientSession, ask: Ask, begin: float, outcome: 
         outcome.left += 1
     except aiohttp.ClientError as error:
         outcome.wrong.append(f"{ask}: {error!r}")
+
+
+async def _read(answer: aiohttp.ClientResponse) -> tuple[bytes, bool]:
+    """The body as far as it came, and whether that is all of it."""
+    text = b""
+    try:
+        while piece := await answer.content.readany():
+            text += piece
+    except aiohttp.ClientPayloadError:
+        answer.close()
+        return text, False
+    return text, True
 
 
 async def _probe(session: aiohttp.ClientSession, model: str, outcome: Outcome) -> None:
