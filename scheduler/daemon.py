@@ -19,6 +19,7 @@ from scheduler.core.lifecycle import IllegalMove
 from scheduler.core.machine import Machine
 from scheduler.core.state import CoreState
 from scheduler.dispatcher import Dispatcher, Witness
+from scheduler.door import raise_file_limit
 from scheduler.forwarder import Forwarder
 from scheduler.journal import Journal
 from scheduler.ledger import Ledger
@@ -195,6 +196,7 @@ class Daemon:
     def _wire(self, dispatcher: Dispatcher, residency: Residency) -> tuple[Listener, Forwarder, Watch]:
         settings = self.settings
         host, port = settings.listen_at
+        raise_file_limit()
         forwarder = Forwarder(Upstream(settings.ollama), dispatcher)
         watch = Watch(
             parts.budget(settings),

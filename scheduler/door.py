@@ -18,6 +18,7 @@ LOOKS = 4  # how often the silent are looked for within the time they have
 BACKLOG = 1024
 NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 GONE = frozenset((errno.ECONNABORTED, errno.EPROTO, errno.EAGAIN, errno.EINTR))  # of who wanted to come in
+LOOK_AGAIN = 0.25  # seconds between looks for one that has become silent, where all are served
 AGAIN = (0.05, 1.0)  # seconds between tries to accept where there is no room: first, most
 MADE_ROOM = 16  # silent connections closed at once where there is no room
 
@@ -48,12 +49,25 @@ class Door:
         self.most = most or room_for_clients()
         self.connections: set[Connection] = set()
         self.sent_away = 0  # silent connections closed to make room
+        self.ran_out = 0  # times that no connection could be accepted for want of open files
         self.port = 0  # in use; 0 before `open`
         self.trouble = ""  # why nobody is let in just now
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._gone = asyncio.Event()
         self._looking: asyncio.TimerHandle | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know of it."""
+        if not self.ran_out:
+            return []
+        now = f"now: {self.trouble}" if self.trouble else "now there is room again"
+        times = "once" if self.ran_out == 1 else f"{self.ran_out} times"
+        return [
+            f"open files ran out {times}, so that nobody could connect; {now}; {len(self.connections)} connections, "
+            f"{self.sent_away} silent ones closed; raise the limit of open files (`ulimit -n`)"
+        ]
 
     async def open(self, host: str, port: int) -> None:
         """Listen on every address that `host` has. Raises OSError if one is taken."""
@@ -98,9 +112,9 @@ class Door:
         loop = asyncio.get_running_loop()
         pause = AGAIN[0]
         while True:
-            await self._room()
             try:
                 client, _ = await loop.sock_accept(listening)
+                await self._room()
                 await self._let_in(client)
             except OSError as error:
                 if error.errno in GONE:
@@ -129,13 +143,11 @@ class Door:
             raise
 
     async def _room(self) -> None:
-        """Wait until one more connection may come."""
-        while len(self.connections) >= self.most:
-            if not self._send_away(1):
-                self._gone.clear()
-                await self._gone.wait()
-                continue
-            await asyncio.sleep(0)
+        """Make room for one more, or wait until there is."""
+        while len(self.connections) >= self.most and not self._send_away(1):
+            self._gone.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._gone.wait(), LOOK_AGAIN)
 
     def _send_away(self, number: int) -> int:
         """Close those that have been silent longest, first those that never asked; how many."""
@@ -149,6 +161,7 @@ class Door:
 
     def _no_room(self, error: OSError) -> None:
         if not self.trouble:
+            self.ran_out += 1
             log.warning("nobody is let in for now: %s (%d connections)", error.strerror, len(self.connections))
         self.trouble = f"no new connection can be accepted: {error.strerror}"
         self._send_away(MADE_ROOM)

@@ -75,7 +75,7 @@ class OwnCalls:
             known.version,
             reload.settings.ollama,
             known.started,
-            reload.state.warnings,
+            (*reload.state.warnings, *self._listener.door.warnings),
             {name: engine.prefill for name, engine in known.watch.engines.items()},
             known.journal.lost,
             known.journal.trouble,
