@@ -63,8 +63,11 @@ def run(
     """Run a daemon to its end in this process; the exit code."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every look at /api/ps
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(Daemon(settings, folder, version(PROGRAM), rhythm, warnings, source=source), say))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(Daemon(settings, folder, version(PROGRAM), rhythm, warnings, source=source), say))
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # an interpreter that ends gives its handlers up, but not this
 
 
 async def _serve(daemon: Daemon, say: Callable[[str], None]) -> int:
