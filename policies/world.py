@@ -147,7 +147,7 @@ class World(Protocol):
     @property
     def kept(
         self,
-    ) -> Sequence[Model]: ...  # every model with `keep` that the phase allows, in the order they are declared
+    ) -> Sequence[Model]: ...  # models with `keep` that the phase allows, as they are declared
     @property
     def home_due(self) -> bool: ...  # the phase was entered, or home was left, in this life of the daemon
     @property

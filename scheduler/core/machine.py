@@ -198,7 +198,7 @@ class Machine:
             return [m.Record(getattr(fact, "model", ""), "not done", against)]
         if isinstance(fact, m.PhaseSet):
             return self._enter(fact)
-        return operator.record(self.state, fact) + pins.tell_kept_out(self.state, self._world)
+        return operator.record(self.state, fact) + self._refuse_impossible()
 
     def _enter(self, fact: m.PhaseSet) -> list[m.Order]:
         self.state.phase = fact.phase
@@ -235,7 +235,8 @@ class Machine:
         return orders
 
     def _refuse_impossible(self) -> list[m.Order]:
-        orders: list[m.Order] = []
+        """Tell those whom memory, or what is pinned in it, keeps waiting in vain."""
+        orders = pins.tell_kept_out(self.state, self._world)
         for name in list(self.state.demanded):
             reason = refusals.too_large(self.state, self._sets, name)
             if reason is not None:

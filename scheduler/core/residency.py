@@ -125,7 +125,6 @@ def listed(state: CoreState, fact: ModelsListed) -> list[Order]:
         model.modelfile_ctx, model.embedding, model.digest = row.num_ctx, row.embedding, row.digest
         sizes.refresh(state, model)
         _judge_context(state, model)
-    _join_names(state)
     orders += [
         order
         for row in fact.models
@@ -142,6 +141,7 @@ def listed(state: CoreState, fact: ModelsListed) -> list[Order]:
             model.same_as = ""
             state.revision += 1
             orders += requests.refuse_missing(state, model)
+    _join_names(state)  # of what is there now: a name that is gone stands for nothing
     return orders
 
 
