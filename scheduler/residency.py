@@ -239,7 +239,10 @@ class Residency:
         return None
 
     def _is(self, row: m.Resident, model: str) -> bool:
-        """Whether the row is `model`'s: /api/ps shows a runner under the name by which it was loaded first."""
+        """Whether the row is `model`'s: /api/ps shows a runner under the name by which it was loaded first, also one
+        whose name leads to another blob by now."""
+        if row.digest in self._state().unreachable:
+            return False
         known = self._state().models.get(model)
         return row.name == model or bool(row.digest and known is not None and row.digest == known.digest)
 

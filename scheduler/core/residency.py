@@ -54,7 +54,7 @@ def load_failed(state: CoreState, fact: LoadFailed) -> list[Order]:
     model.failures += 1  # also where Ollama went away: it may have been this load that took it along
     model.last_error = fact.error
     model.not_before = fact.at + PAUSES[min(model.failures, len(PAUSES)) - 1]
-    if model.failures >= TRIES and state.asked.pop(model.name, None):
+    if model.failures >= TRIES and state.asked.pop(model.name, ""):
         orders.append(Record(model.name, "load given up", f"it failed {model.failures} times: {fact.error}"))
     if model.failures >= TRIES:
         orders += requests.refuse_waiting(state, model, 500, fact.error, f"loading failed {model.failures} times")
