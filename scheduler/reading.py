@@ -9,6 +9,7 @@ import ollama
 from pydantic import BaseModel, Field
 
 from scheduler.core import messages as m
+from scheduler.core.state import CoreState
 from scheduler.names import normal_name
 
 T = TypeVar("T")
@@ -94,6 +95,16 @@ def why(error: Exception) -> str:
 def resident(row: ollama.ProcessResponse.Model) -> m.Resident:
     name = normal_name(row.model or row.name or "")
     return m.Resident(name, int(row.size or 0), row.context_length or 0, int(row.size_vram or 0), row.digest or "")
+
+
+def is_of(state: CoreState, row: m.Resident, model: str) -> bool:
+    """Whether the row is `model`'s: /api/ps shows a runner under the name by which it was loaded first, also one whose
+    name leads to another blob by now."""
+    if row.digest in state.unreachable:
+        return False
+    known, other = state.models.get(model), state.models.get(row.name)
+    same = known is not None and row.digest == known.digest
+    return row.name == model or (bool(row.digest) and same) or (other is not None and other.same_as == model)
 
 
 def weights(modelfile: str) -> tuple[str, ...]:

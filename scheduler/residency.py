@@ -234,24 +234,16 @@ class Residency:
         """The model's row once /api/ps shows it; None if that takes too long."""
         async for rows in self._watch(self.patience.seen):
             for row in rows:
-                if self._is(row, model):
+                if reading.is_of(self._state(), row, model):
                     return row
         return None
-
-    def _is(self, row: m.Resident, model: str) -> bool:
-        """Whether the row is `model`'s: /api/ps shows a runner under the name by which it was loaded first, also one
-        whose name leads to another blob by now."""
-        if row.digest in self._state().unreachable:
-            return False
-        known = self._state().models.get(model)
-        return row.name == model or bool(row.digest and known is not None and row.digest == known.digest)
 
     async def _unload(self, model: str) -> None:
         began = asked = self._now()
         try:
             await self._limited(self._client.generate(model=model, keep_alive=0))
             async for rows in self._watch(self.patience.unload):
-                if not any(self._is(row, model) for row in rows):
+                if not any(reading.is_of(self._state(), row, model) for row in rows):
                     took = self._now() - began
                     await self._count_memory()  # an Ollama that was killed and is back has nothing to unload
                     self._post(m.Unloaded(self._now(), model, took))

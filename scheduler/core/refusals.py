@@ -1,7 +1,5 @@
 """Why a request is refused before it may wait, or while it does: each reason in the words its client reads."""
 
-from math import ceil
-
 from scheduler.core import turns
 from scheduler.core.messages import Arrived, Refuse
 from scheduler.core.state import CoreState, Pause, Pin
@@ -80,7 +78,7 @@ def kept_out(state: CoreState, pin: Pin, model: str) -> str:
 
 def seconds_left(state: CoreState, until: float | None) -> int:
     """Whole seconds until then, for a `Retry-After`; a moment where there is no end."""
-    return RETRY_AFTER if until is None else max(1, ceil(until - state.at))
+    return RETRY_AFTER if until is None else max(1, -int(-(until - state.at) // 1))
 
 
 def not_found(dialect: str, name: str) -> str:
