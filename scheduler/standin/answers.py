@@ -1,16 +1,16 @@
-"""The bytes of an answer in each dialect, field for field as Ollama 0.32 writes them (api/, openai/, anthropic/)."""
+"""The bytes of a native answer, field for field as Ollama 0.32 writes them (api/), and what all dialects share."""
 
 import json
-import random
-import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import cycle, islice
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
+
+from scheduler.standin.refusal import GIN_JSON
 
 NDJSON, SSE = "application/x-ndjson", "text/event-stream"
-PLAIN_JSON, GIN_JSON = "application/json", "application/json; charset=utf-8"
+PLAIN_JSON = "application/json"
 SENTENCES = (
     "This answer comes from a stand-in, not from a model.",
     "The sky looks blue because air scatters short waves more than long ones.",
@@ -18,14 +18,6 @@ SENTENCES = (
     "Bread needs flour, water, salt, and a morning of patience.",
     "Every request is answered once, and none is forgotten.",
 )
-_ERROR_KINDS = {400: "invalid_request_error", 404: "not_found_error"}
-_ANTHROPIC_KINDS = {
-    **_ERROR_KINDS,
-    401: "authentication_error",
-    403: "permission_error",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-}
 
 
 @dataclass
@@ -41,12 +33,19 @@ class Tally:
     reason: str = ""
     """`stop` or `length`; empty for an answer that was cut."""
 
+    @property
+    def counted(self) -> int:
+        """The tokens of the answer as Ollama counts them: the one that ends it by itself is one more."""
+        return self.tokens + (self.reason == "stop")
+
 
 class Dialect(Protocol):
     """How one route writes its answer. `stream_type` and `whole_type` are its content types."""
 
-    stream_type: str
-    whole_type: str
+    stream_type: ClassVar[str]
+    whole_type: ClassVar[str]
+    stream_headers: ClassVar[dict[str, str]]
+    """What else the head of a stream carries, also when an error comes instead."""
 
     def word(self, text: str) -> bytes:
         """One piece of a streamed answer."""
@@ -67,12 +66,14 @@ class Dialect(Protocol):
 class Native:
     """`/api/generate`, and `/api/chat` with `chat=True`; `remote` adds the fields of a stub."""
 
-    stream_type = NDJSON
-    whole_type = GIN_JSON
+    stream_type: ClassVar[str] = NDJSON
+    whole_type: ClassVar[str] = GIN_JSON
+    stream_headers: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, model: str, *, chat: bool, remote: dict[str, str] | None = None) -> None:
+    def __init__(self, model: str, *, chat: bool, raw: bool = False, remote: dict[str, str] | None = None) -> None:
         self._model = model
         self._chat = chat
+        self._context = not (chat or raw)
         self._remote = remote or {}
 
     def word(self, text: str) -> bytes:
@@ -101,7 +102,7 @@ class Native:
     def _end(self, tally: Tally) -> dict[str, Any]:
         if not tally.reason:
             return {"done": False}
-        context = {} if self._chat else {"context": list(range(1, tally.prompt_tokens + tally.tokens + 1))[:4096]}
+        context = {"context": list(range(1, tally.prompt_tokens + tally.tokens + 1))[:4096]} if self._context else {}
         return {
             "done": True,
             "done_reason": tally.reason,
@@ -110,119 +111,9 @@ class Native:
             "load_duration": _nanoseconds(tally.load),
             "prompt_eval_count": tally.prompt_tokens,
             "prompt_eval_duration": _nanoseconds(tally.prompt),
-            "eval_count": tally.tokens,
+            "eval_count": tally.counted,
             "eval_duration": _nanoseconds(tally.speaking),
         }
-
-
-@dataclass
-class OpenAI:
-    """`/v1/chat/completions`; `usage` says that the client asked for the token counts of a stream."""
-
-    stream_type = SSE
-    whole_type = PLAIN_JSON
-    model: str
-    usage: bool = False
-    id: str = field(default_factory=lambda: f"chatcmpl-{random.randrange(999)}")  # as Ollama does
-
-    def word(self, text: str) -> bytes:
-        return self._event(self._chunk(self.model, text, None))
-
-    def last(self, tally: Tally) -> bytes:
-        chunk = self._chunk(self.model, "", tally.reason)
-        usage = self._event({**chunk, "choices": [], "usage": self._usage(tally)}) if self.usage else b""
-        return self._event(chunk) + usage + b"data: [DONE]\n\n"
-
-    def whole(self, text: str, tally: Tally) -> bytes:
-        message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "message": message, "finish_reason": tally.reason or None}
-        head = self._head("chat.completion", self.model)
-        return go_json({**head, "choices": [choice], "usage": self._usage(tally)}) + b"\n"
-
-    def broken(self, message: str) -> bytes:
-        return self._event(self._chunk("", "", None))  # Ollama swallows the text and sends an empty piece
-
-    def refused(self, status: int, message: str) -> bytes:
-        return openai_error(status, message)
-
-    def _head(self, kind: str, model: str) -> dict[str, Any]:
-        created = int(time.time())
-        return {"id": self.id, "object": kind, "created": created, "model": model, "system_fingerprint": "fp_ollama"}
-
-    def _chunk(self, model: str, text: str, reason: str | None) -> dict[str, Any]:
-        choice = {"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": reason}
-        return {**self._head("chat.completion.chunk", model), "choices": [choice]}
-
-    def _usage(self, tally: Tally) -> dict[str, int]:
-        total = tally.prompt_tokens + tally.tokens
-        return {"prompt_tokens": tally.prompt_tokens, "completion_tokens": tally.tokens, "total_tokens": total}
-
-    def _event(self, value: object) -> bytes:
-        return b"data: " + go_json(value) + b"\n\n"
-
-
-class Anthropic:
-    """`/v1/messages`."""
-
-    stream_type = SSE
-    whole_type = PLAIN_JSON
-
-    def __init__(self, model: str, estimated_tokens: int) -> None:
-        self._model = model
-        self._estimated = estimated_tokens
-        self._id = f"msg_{secrets.token_hex(12)}"
-        self._begun = False
-        self._open = False
-
-    def word(self, text: str) -> bytes:
-        events = self._begin()
-        if not self._open:
-            self._open = True
-            block = {"type": "text", "text": ""}
-            events += _sse("content_block_start", {"index": 0, "content_block": block})
-        return events + _sse("content_block_delta", {"index": 0, "delta": {"type": "text_delta", "text": text}})
-
-    def last(self, tally: Tally) -> bytes:
-        events = self._begin()
-        if self._open:
-            events += _sse("content_block_stop", {"index": 0})
-        usage = {"input_tokens": tally.prompt_tokens, "output_tokens": tally.tokens}
-        events += _sse("message_delta", {"delta": {"stop_reason": _stop_reason(tally)}, "usage": usage})
-        return events + _sse("message_stop", {})
-
-    def whole(self, text: str, tally: Tally) -> bytes:
-        content = [{"type": "text", "text": text}] if text else None
-        stop = {"stop_reason": _stop_reason(tally)} if tally.reason else {}
-        usage = {"input_tokens": tally.prompt_tokens, "output_tokens": tally.tokens}
-        return go_json({**self._message(), "content": content, **stop, "usage": usage}) + b"\n"
-
-    def broken(self, message: str) -> bytes:
-        return b""  # Ollama's stream just ends, without message_stop
-
-    def refused(self, status: int, message: str) -> bytes:
-        return anthropic_error(status, message)
-
-    def _begin(self) -> bytes:
-        if self._begun:
-            return b""
-        self._begun = True
-        usage = {"input_tokens": self._estimated, "output_tokens": 0}
-        return _sse("message_start", {"message": {**self._message(), "content": [], "usage": usage}})
-
-    def _message(self) -> dict[str, Any]:
-        return {"id": self._id, "type": "message", "role": "assistant", "model": self._model}
-
-
-def openai_error(status: int, message: str) -> bytes:
-    """An error as the OpenAI routes write it, without the line end that only errors of the runner have."""
-    kind = _ERROR_KINDS.get(status, "api_error")
-    return go_json({"error": {"message": message, "type": kind, "param": None, "code": None}})
-
-
-def anthropic_error(status: int, message: str) -> bytes:
-    """An error as `/v1/messages` writes it, without the line end that only errors of the runner have."""
-    error = {"type": _ANTHROPIC_KINDS.get(status, "api_error"), "message": message}
-    return go_json({"type": "error", "error": error, "request_id": f"req_{secrets.token_hex(12)}"})
 
 
 def words(count: int) -> list[str]:
@@ -250,12 +141,9 @@ def go_time(seconds: float) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}{'.' if fraction else ''}{fraction}Z"
 
 
-def _stop_reason(tally: Tally) -> str:
-    return "max_tokens" if tally.reason == "length" else "end_turn"
-
-
-def _sse(kind: str, rest: dict[str, Any]) -> bytes:
-    return f"event: {kind}\ndata: ".encode() + go_json({"type": kind, **rest}) + b"\n\n"
+def sse(kind: str, value: dict[str, Any]) -> bytes:
+    """One named server-sent event."""
+    return f"event: {kind}\ndata: ".encode() + go_json(value) + b"\n\n"
 
 
 def _nanoseconds(seconds: float) -> int:

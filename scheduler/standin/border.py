@@ -27,7 +27,10 @@ def turned_away(request: web.Request) -> web.Response | None:
     if origin and not _same_origin(origin, request.host) and not _known_origin(origin):
         return web.Response(status=403)
     if origin and request.method == "OPTIONS" and not _same_origin(origin, request.host):
-        return web.Response(status=204, headers=_PREFLIGHT | allowed_origin(request))
+        response = web.Response(status=204, headers=_PREFLIGHT | allowed_origin(request))
+        for asked in ("Access-Control-Request-Method", "Access-Control-Request-Headers"):
+            response.headers.add("Vary", asked)
+        return response
     name = re.sub(r":\d+$", "", request.host).strip("[]").lower()
     if _near_address(name):
         return None

@@ -11,10 +11,12 @@ from scheduler.standin.stage import spelled_out
 
 KINDS = {
     "load_error": "the load ends with a 500 once its time is over (`seconds` replaces that time, `message` the text)",
-    "load_never_ends": "the load goes on until its client leaves",
-    "silent": "a runner accepts and never sends a byte, until it is unloaded",
+    "load_never_ends": "the load goes on until its client leaves, it is given up, or the fault is removed",
+    "silent": "a runner accepts and never sends a byte until it is unloaded, also when the fault is removed before",
     "wedge": "the next client that hangs up leaves its slot taken until the runner is unloaded",
     "crash_serving": "the runner dies after `after` tokens (0: before the first byte); the next request reloads it",
+    "request_error": "the engine answers 500 with `message`; the runner stays",
+    "slow_tokens": "words come at `per_second` only",
     "slow_first_token": "the first token takes `seconds` more",
     "truncate": "the answer ends cleanly after `after` tokens, without its last line",
     "hang_ps": "/api/ps answers only after `seconds` (0: never)",
@@ -37,6 +39,7 @@ class Fault:
     times: int = 0
     message: str = ""
     forget: bool = False
+    per_second: float = 0.0
     struck: int = 0
     cleared: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -67,7 +70,7 @@ class Faults:
         self._set.append(fault)
 
     def clear(self) -> None:
-        """Remove all of them; what `silent` or `hang_ps` held up goes on."""
+        """Remove all of them; what was held up goes on, but for a runner that fell silent."""
         for fault in self._set:
             fault.cleared.set()
         self._set.clear()

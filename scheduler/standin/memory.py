@@ -8,22 +8,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from scheduler.standin.faults import Events, Fault, Faults
+from scheduler.standin.refusal import Refusal
 from scheduler.standin.stage import Stage, StagedModel
 
 RELOADING_OPTIONS = ("num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict", "shift")
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 LOAD_FAILED = "llama-server process has terminated: signal: killed"
-
-
-class Refusal(Exception):
-    """An answer that is an error: the HTTP status and the text Ollama gives; `body` if a dialect wrote it already."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.body: bytes | None = None
-        self.content_type = "application/json; charset=utf-8"
+GIVEN_UP = "timed out waiting for llama-server to start - "
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +38,7 @@ class Runner:
     requests: int = 0
     leaving: bool = False
     crashed: bool = False
-    silenced: Fault | None = None
+    silent: bool = False
     timer: asyncio.TimerHandle | None = None
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -113,7 +104,7 @@ class Memory:
         if runner.slots.locked():
             self._events.note("queued", model=runner.model.name)
         await runner.slots.acquire()
-        self._events.note("serving", model=runner.model.name)
+        self._events.note("serving", model=runner.model.name, key=runner.model.key)
         wedged = False
         try:
             yield
@@ -203,7 +194,7 @@ class Memory:
 
     async def _load(self, ask: Ask) -> None:
         model, room = ask.model, self.stage.device - self._held()
-        self._events.note("load", model=model.name, num_ctx=ask.options.num_ctx)
+        self._events.note("load", model=model.name, key=model.key, num_ctx=ask.options.num_ctx)
         if model.resident_size > room:
             self._events.note("overcommit", model=model.name, size=model.resident_size, room=room)
         self._loading_size = model.resident_size
@@ -228,13 +219,26 @@ class Memory:
         """Wait as long as the load takes or its client stays; the fault if it fails."""
         failing = self._faults.strike("load_error", ask.model.name)
         endless = self._faults.strike("load_never_ends", ask.model.name)
+        began = time.monotonic()
+        if endless is not None and await self._first_of(ask.gone, endless.cleared, self.stage.load_timeout_seconds):
+            return Fault("load_error", message=GIVEN_UP)
         seconds = (failing and failing.seconds) or ask.model.load_seconds
         try:
-            async with asyncio.timeout(None if endless else seconds):
+            async with asyncio.timeout(max(0.0, began + seconds - time.monotonic())):
                 await ask.gone.wait()
         except TimeoutError:
             return failing
         return None
+
+    async def _first_of(self, one: asyncio.Event, other: asyncio.Event, seconds: float) -> bool:
+        """Wait for either of them; whether the time was over before."""
+        waiting = [asyncio.ensure_future(event.wait()) for event in (one, other)]
+        try:
+            done, _ = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+        return not done
 
     # What a runner lives through.
 

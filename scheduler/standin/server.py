@@ -8,18 +8,26 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from scheduler.standin import listings
-from scheduler.standin.answers import GIN_JSON, PLAIN_JSON, go_json, openai_error
+from scheduler.standin.answers import go_json
 from scheduler.standin.border import allowed_origin, turned_away
+from scheduler.standin.compatible import Compatible
 from scheduler.standin.faults import BadFault, Events, Fault, Faults
 from scheduler.standin.inference import Inference
-from scheduler.standin.memory import Memory, Refusal
-from scheduler.standin.requests import go_object, text_of
+from scheduler.standin.library import Library
+from scheduler.standin.memory import Memory
+from scheduler.standin.reads import Reads
+from scheduler.standin.refusal import GIN_JSON, Refusal
+from scheduler.standin.requests import go_object
+from scheduler.standin.serving import Serving
 from scheduler.standin.speech import Speech
 from scheduler.standin.stage import Stage
+from scheduler.standin.unrouted import Unrouted
+from scheduler.standin.upkeep import Upkeep
 
 MARKER = "X-Scheduler-Stand-In"
 CONTROLS = "/standin/"
+GO_BUFFER = 2048
+"""Bytes up to which Go knows how long an answer is; a longer one comes in chunks (net/http)."""
 
 
 class Server:
@@ -30,24 +38,16 @@ class Server:
         self.faults = Faults()
         self.events = Events()
         self.memory = Memory(stage, self.faults, self.events, tasks)
+        self.library = Library(stage)
         self._under_way: set[asyncio.Transport] = set()
         self.app = web.Application(middlewares=[self._border], client_max_size=2**30)
         self.app.on_response_prepare.append(self._mark)
-        self.app.add_routes(Inference(self.memory, Speech(self.faults, self.events)).routes())
-        self.app.add_routes(self._reads())
+        serving = Serving(self.memory, self.library, Speech(self.faults, self.events))
+        for room in (Inference(serving), Compatible(serving), Upkeep(self.library)):
+            self.app.add_routes(room.routes())
+        self.app.add_routes(Reads(self.library, self.memory, self.faults).routes())
+        self._unrouted = Unrouted(self.app)
         self.app.add_routes(self._controls())
-        self.app.router.add_route("*", "/{anything:.*}", self._unserved)
-
-    def _reads(self) -> list[web.RouteDef]:
-        return [
-            web.get("/", self._root),
-            web.get("/api/version", self._version),
-            web.get("/api/tags", self._tags),
-            web.get("/api/ps", self._ps, allow_head=False),
-            web.post("/api/show", self._show),
-            web.get("/v1/models", self._models, allow_head=False),
-            web.get("/v1/models/{model}", self._model, allow_head=False),
-        ]
 
     def _controls(self) -> list[web.RouteDef]:
         return [
@@ -67,12 +67,17 @@ class Server:
         if self.faults.strike("down") is not None:
             transport.abort()
             return web.Response(status=503)  # nobody will see it
+        allow = self._unrouted.allow(request)
         if (away := turned_away(request)) is not None:
+            away.headers.update(allow)
             return away
         self._under_way.add(transport)
         try:
             await self._record(request)
-            return await _answered(request, handler)
+            response = await _answered(request, handler)
+            if not response.prepared:
+                response.headers.update(allow)
+            return response
         finally:
             self._under_way.discard(transport)
 
@@ -89,46 +94,6 @@ class Server:
         response.headers.popall("Server", None)
         if isinstance(request, web.Request) and response.status not in (204, 403):
             response.headers.update(allowed_origin(request))
-
-    async def _root(self, request: web.Request) -> web.Response:
-        return web.Response(text="Ollama is running")
-
-    async def _version(self, request: web.Request) -> web.Response:
-        return _json({"version": self.stage.version})
-
-    async def _tags(self, request: web.Request) -> web.Response:
-        return _json(listings.tags(self.stage))
-
-    async def _ps(self, request: web.Request) -> web.Response:
-        hanging = self.faults.strike("hang_ps")
-        if hanging is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(hanging.seconds or None):
-                    await hanging.cleared.wait()
-        return _json(listings.ps(list(self.memory.runners.values())))
-
-    async def _show(self, request: web.Request) -> web.Response:
-        body = go_object(await request.read())
-        name = text_of(body, "model") or text_of(body, "name")
-        if not name:
-            raise Refusal(400, "model is required")
-        model = self.stage.find(name)
-        if model is None:
-            raise Refusal(404, f"model '{_with_tag(name)}' not found")
-        return _json(listings.show(model))
-
-    async def _models(self, request: web.Request) -> web.Response:
-        return web.Response(body=go_json(listings.openai_models(self.stage)) + b"\n", headers=_PLAIN)
-
-    async def _model(self, request: web.Request) -> web.Response:
-        name = request.match_info["model"]
-        if self.stage.find(name) is None:
-            body = openai_error(404, f"model '{_with_tag(name)}' not found")
-            return web.Response(status=404, body=body + b"\n", headers=_PLAIN)
-        return web.Response(body=go_json(listings.openai_model(name)) + b"\n", headers=_PLAIN)
-
-    async def _unserved(self, request: web.Request) -> web.Response:
-        raise Refusal(501, f"the stand-in Ollama does not serve {request.method} {request.path}")
 
     async def _look_at_events(self, request: web.Request) -> web.Response:
         return _json(self.events.as_json())
@@ -157,6 +122,7 @@ class Server:
     async def _reset(self, request: web.Request) -> web.Response:
         self.faults.clear()
         self._cut_everyone(forget=True)
+        self.library.restore()
         return _json({"reset": True})
 
     def _cut_everyone(self, *, forget: bool) -> None:
@@ -166,19 +132,24 @@ class Server:
             self.memory.forget()
 
 
-_PLAIN = {"Content-Type": PLAIN_JSON}
-
-
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        return await handler(request)
+        response = await handler(request)
     except Refusal as refusal:
-        body = go_json({"error": refusal.message}) if refusal.body is None else refusal.body
-        return web.Response(status=refusal.status, body=body, headers={"Content-Type": refusal.content_type})
+        response = _refused(request, refusal)
+    long = isinstance(response, web.Response) and len(response.body or b"") > GO_BUFFER  # type: ignore[arg-type]
+    if long and request.version >= (1, 1):
+        response.enable_chunked_encoding()
+    return response
 
 
-def _with_tag(name: str) -> str:
-    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+def _refused(request: web.Request, refusal: Refusal) -> web.Response:
+    body = go_json({"error": refusal.message}) if refusal.body is None else refusal.body
+    headers = {"Content-Type": refusal.content_type, **refusal.headers}
+    response = web.Response(status=refusal.status, body=body, headers=headers)
+    if refusal.streamed and request.version >= (1, 1):
+        response.enable_chunked_encoding()
+    return response
 
 
 def _json(value: object) -> web.Response:

@@ -7,13 +7,15 @@ from time import monotonic
 
 from scheduler.standin.answers import Tally, words
 from scheduler.standin.faults import Events, Fault, Faults
-from scheduler.standin.memory import Refusal, Runner
+from scheduler.standin.memory import Runner
+from scheduler.standin.refusal import Refusal
 from scheduler.standin.stage import StagedModel
 
 STOPPED = (
     "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, "
     "check ollama server logs for details"
 )
+ENGINE_ERROR = '{"error": {"message": "staged"}}'
 CRASHED = "an error was encountered while running the model: unexpected EOF"
 
 
@@ -28,6 +30,8 @@ class Speech:
         """Take the prompt in; the time it takes and the (possibly truncated) count go into the tally."""
         began = monotonic()
         tally.prompt_tokens = min(prompt_tokens, runner.options.num_ctx)  # Ollama truncates in silence
+        if (error := self._faults.strike("request_error", runner.model.name)) is not None:
+            raise Refusal(500, error.message or ENGINE_ERROR)
         await self._held_up(runner)
         await asyncio.sleep(tally.prompt_tokens / runner.model.prefill_tokens_per_second)
         tally.prompt = monotonic() - began
@@ -37,12 +41,14 @@ class Speech:
         name = runner.model.name
         crash, cut = self._faults.strike("crash_serving", name), self._faults.strike("truncate", name)
         said = _words(runner.model, most)
+        slow = self._faults.strike("slow_tokens", name)
+        pace = (slow and slow.per_second) or runner.model.tokens_per_second
         began = monotonic()
         for place, word in enumerate(said):
             self._may_die(runner, crash, place)
             if cut is not None and place >= cut.after:
                 return
-            await _until(began + (place + 1) / runner.model.tokens_per_second)
+            await _until(began + (place + 1) / pace)
             tally.tokens, tally.speaking = place + 1, monotonic() - began
             yield word
         self._may_die(runner, crash, len(said))
@@ -50,11 +56,10 @@ class Speech:
             tally.reason = "length" if len(said) < runner.model.answer_tokens else "stop"
 
     async def _held_up(self, runner: Runner) -> None:
-        if runner.silenced is None or runner.silenced.cleared.is_set():
-            runner.silenced = self._faults.strike("silent", runner.model.name)
-        if runner.silenced is not None:
+        runner.silent = runner.silent or self._faults.strike("silent", runner.model.name) is not None
+        if runner.silent:
             self._events.note("silent", model=runner.model.name)
-            await runner.silenced.cleared.wait()
+            await asyncio.get_running_loop().create_future()
         slow = self._faults.strike("slow_first_token", runner.model.name)
         if slow is not None:
             with suppress(TimeoutError):

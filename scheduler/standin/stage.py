@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from scheduler.standin.names import shortest
+
 EMBEDDING_LENGTH, HEADS, KV_HEADS = 64, 4, 2
 """The shape of every staged model, that of the smallest models a real engine loads: its KV memory is negligible."""
 SMALLEST_CONTEXT = 4
@@ -39,7 +41,11 @@ class StagedModel:
     layers: int = 2
     blob: str = ""
     """Models that name the same blob share one runner, as Ollama's aliases do."""
+    manifest: str = ""
+    """What its manifest holds beside the weights, if a copy or a creation at run time made it so."""
     embedding: bool = False
+    tools: bool = True
+    """Whether its template knows tools."""
     remote: bool = False
     """A stub of a model that runs on another host: never resident here."""
 
@@ -51,7 +57,7 @@ class StagedModel:
     @property
     def digest(self) -> str:
         """The manifest's digest, hexadecimal without a prefix."""
-        return hashlib.sha256(b"manifest " + spelled_out(self.name).encode()).hexdigest()
+        return hashlib.sha256(b"manifest " + (self.manifest or spelled_out(self.name)).encode()).hexdigest()
 
     @property
     def resident_size(self) -> int:
@@ -76,6 +82,8 @@ class Stage:
     max_loaded_models: int = 3
     max_queue: int = 512
     keep_alive_seconds: float = 300.0
+    load_timeout_seconds: float = 300.0
+    """A load that says nothing for so long is given up (OLLAMA_LOAD_TIMEOUT)."""
     context_length: int = 32768
     version: str = "0.32.0"
 
@@ -158,8 +166,7 @@ class Stage:
 
 def spelled_out(name: str) -> str:
     """The full form by which names are compared: lower case, always with a tag, without the default registry."""
-    lowered = name.lower().removeprefix("registry.ollama.ai/").removeprefix("library/")
-    return lowered if ":" in lowered.rpartition("/")[2] else f"{lowered}:latest"
+    return shortest(name).lower()
 
 
 def size_in_bytes(told: object) -> int:
