@@ -207,9 +207,11 @@ def _loaded(line: _Line, model: str) -> str:
     """Wait until the load of `model` has come to something; what went wrong, "" for nothing."""
     while True:
         status = line.status()
-        found = next((each for each in status["models"] if each["name"] == model), None)
+        found = _row(status, model)
         if found is not None and found["usable"]:
             return ""
+        if found is not None and found["retry_in"] is not None:
+            return f"{model}: {found['trouble']}; it is tried again in {found['retry_in']:.0f} s"
         if model not in status["loads_asked"]:
             trouble = found["trouble"] if found is not None else ""
             return f"{model} was not loaded: {trouble or status['headline']}"
@@ -218,13 +220,21 @@ def _loaded(line: _Line, model: str) -> str:
 
 def _unloaded(line: _Line, model: str) -> str:
     """Wait until `model` ("": everything that is to go) has left; what went wrong, "" for nothing."""
+    begun = ""
     while True:
         status = line.status()
+        begun = begun or status["at"]
         going = status["unloads_asked"]
         if not (model in going if model else going):
-            there = model in status["memory"]["models"]
-            return f"{model} was not unloaded: {status['headline']}" if there else ""
+            found = _row(status, model)
+            stayed = found is not None and found["state"] != "absent" and found["since"] <= begun  # else it came back
+            return f"{model} was not unloaded: {status['headline']}" if stayed else ""
         time.sleep(LOOK)
+
+
+def _row(status: Mapping[str, Any], model: str) -> dict[str, Any] | None:
+    """What /status says of this model."""
+    return next((each for each in status["models"] if each["name"] == model), None)
 
 
 def _user() -> str:
