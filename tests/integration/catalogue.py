@@ -10,8 +10,9 @@ from tests.realollama.stage import StagedModel
 from tests.realollama.vectors import VectorModel
 from tests.realollama.words import WordModel
 
-SIZE = 6_000_000_000  # five of them beside each other: the rest has to be swapped
-SMALL = 1_000_000  # the size of a model from which the tests make others: it is read whole
+SIZE = 6_000_000_000  # of a model that talks: five of them beside each other, the rest has to be swapped
+LIGHT = 500_000_000  # of one that embeds: all of them fit beside some that talk
+SMALL = 1_000_000  # of one from which the tests make others: it is read whole
 THINKER = "llama3.2:1b"
 FRESH = ("gemma3:270m", "gemma2:2b", "deepseek-r1:1.5b", "deepseek-coder-v2:16b-lite-instruct-q2_K")
 QUANTIZED = "qwen2.5:0.5b-instruct-fp16"
@@ -80,7 +81,7 @@ def embedders(module: Path) -> list[StagedModel]:
         models.append(
             VectorModel(
                 full(name),
-                SIZE,
+                LIGHT,
                 load_seconds=0.0,
                 width=len(sky),
                 trained=TRAINED.get(name, 512),

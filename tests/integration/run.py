@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.realollama.models import write_model
+
 CONTEXT = 65_536  # a byte is a token here, and the tests' longest prompt has some 30,000
 MARK = "\x16"  # `-test.v=test2json` puts it before every line of the test framework
 VERDICT = re.compile(rf"{MARK}\s*--- (PASS|FAIL|SKIP): (\S+) \(([\d.]+)s\)")
@@ -84,7 +86,10 @@ async def run(program: Path, url: str, folder: Path, seconds: float, *arguments:
 
 
 def lay_data(module: Path, folder: Path) -> None:
-    """Give the tests their `testdata/` and a model file to import."""
+    """Give the tests their `testdata/`, with a model file to import where they would keep a downloaded one."""
     data = folder / "testdata"
     data.mkdir(parents=True)
     (data / "embed.json").symlink_to(module / "integration" / "testdata" / "embed.json")
+    imported = data / "models" / "Llama-3.2-1B-GGUF"
+    imported.mkdir(parents=True)
+    write_model(imported / "stage.gguf", "imported", ("It", "will", "be", "sunny", "with", "some", "clouds."))

@@ -63,11 +63,12 @@ class WordModel(StagedModel):
 
     def recipe(self) -> list[Any]:
         """What the GGUF and its entry in the store are made of, as JSON."""
-        return [*super().recipe(), self.creation(), CALLS if self.tools else {}]
+        return [*super().recipe(), "plain name", self.creation(), CALLS if self.tools else {}]
 
     def write(self, file: Path) -> None:
         """Write the GGUF."""
-        write_model(file, self.name, self.answer, scenes=CALLS if self.tools else {})
+        plain = self.name.encode().hex()  # llama.cpp treats some names (phi-3) in a way of their own
+        write_model(file, plain, self.answer, scenes=CALLS if self.tools else {})
 
     def creation(self) -> dict[str, Any]:
         """What `/api/create` is told beside name and file."""
