@@ -197,6 +197,7 @@ def _tell_paused(state: CoreState) -> list[Order]:
 
 
 def _pass_through(state: CoreState, fact: PassthroughSet) -> list[Order]:
+    state.verdict = "everything passes through" if fact.on else ""
     if not fact.on:
         state.passthrough = ""
         state.strays = {i: None for i, request in state.requests.items() if request.place != "waiting"}

@@ -139,6 +139,7 @@ def ended(state: CoreState, fact: Ended) -> list[Order]:
     if request is None or request.place == "waiting":
         return []
     model = state.models[request.model]
+    stray = request.id in state.strays
     _free_slot(state, model, request)
     _forget(state, request)
     if request.kind == "replace":  # what is there now is another model, if any
@@ -155,8 +156,10 @@ def ended(state: CoreState, fact: Ended) -> list[Order]:
     if fact.outcome == "answered" and request.kind == "request" and (fact.status or 200) < 400:
         _learn(state, model, request, fact)
     troubled = fact.outcome == "failed" or (fact.status or 0) >= 500
-    if state.passthrough or not (troubled or request.kind == "replace"):
+    if state.passthrough or not (troubled or stray or request.kind == "replace"):
         return []
+    if stray:  # Ollama may have loaded its model meanwhile
+        return look(state, f"{request.id}, which was let through, has ended")
     why = f"{request.id} failed: {fact.error or fact.status}" if troubled else f"{model.name} was replaced or deleted"
     return look(state, why)
 
