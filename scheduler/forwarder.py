@@ -275,7 +275,7 @@ class Forwarder:
                 return Returned(self._inbox.now(), exchange.id, run.why.because)
             case Recall():
                 exchange.break_off(f"ended by the scheduler: {run.why.because}")
-                return self._ended(run, "stalled", error=run.why.because, cut=cut)
+                return self._ended(run, run.why.outcome, error=run.why.because, cut=cut)
         exchange.refuse(503, "the scheduler is shutting down", 5)
         return self._ended(run, "failed", error="the daemon closes", cut=cut)
 

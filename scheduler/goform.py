@@ -5,6 +5,7 @@ for byte; which model it is for is said in the query, which Go looks at first, s
 Go's can never send a request to another model than the one we know of.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.message import Message
@@ -43,21 +44,20 @@ def read_form(headers: Mapping[str, str], query: str, raw: bytes) -> Form:
 def _parts(raw: bytes, boundary: bytes) -> list[memoryview]:
     """What lies between the boundaries, each with its headers."""
     line = b"\n" if raw.startswith(b"--" + boundary + b"\n") else b"\r\n"
-    mark = line + b"--" + boundary
+    mark = re.compile(re.escape(line + b"--" + boundary) + rb"(?=[ \t\r\n]|--|\Z)")
     parts: list[memoryview] = []
-    at = 0 if raw.startswith(mark[len(line) :]) else raw.find(mark)
-    if at < 0:
+    here = re.compile(re.escape(b"--" + boundary)).match(raw) or mark.search(raw)
+    if here is None:
         raise NotForm("multipart: NextPart: EOF")
-    at += len(mark) - (len(line) if at == 0 and not raw.startswith(mark) else 0)
-    while not raw.startswith(b"--", at):
-        begin = raw.find(line, at)
-        end = raw.find(mark, begin)
+    while not raw.startswith(b"--", here.end()):
+        begin = raw.find(line, here.end())
         if begin < 0:
             raise NotForm("multipart: NextPart: EOF")
-        if end < 0:
+        there = mark.search(raw, begin)
+        if there is None:
             raise NotForm(_cut(raw[begin + len(line) :], line))
-        parts.append(memoryview(raw)[begin + len(line) : end])
-        at = end + len(mark)
+        parts.append(memoryview(raw)[begin + len(line) : there.start()])
+        here = there
     return parts
 
 

@@ -36,7 +36,11 @@ async def stage(real_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest_asyncio.fixture(loop_scope="module")
 async def live(stage: RealOllama, tmp_path: Path) -> AsyncIterator[Live]:
     """A daemon in front of it, with an alias."""
-    one = {"models": {CHAT: {"num_ctx": 2_048}}, "sets": {"one": [CHAT]}, "phases": {"normal": {"sets": ["one"]}}}
+    one: dict[str, Any] = {
+        "models": {CHAT: {"num_ctx": 2_048}},
+        "sets": {"one": [CHAT]},
+        "phases": {"normal": {"sets": ["one"]}},
+    }
     async with Live.start(stage.url, tmp_path, aliases={"gpt-4": CHAT}, **one) as live:
         await live.acquainted()
         yield live
