@@ -67,7 +67,9 @@ def error_in_stream(dialect: Dialect, message: str, status: int = 500) -> bytes:
     body = go_json(_error_object(dialect, status, message))
     if dialect == "anthropic":
         return b"event: error\ndata: %b\n\n" % body
-    if dialect == "openai-responses":  # both shapes that its clients look for: an error object, and an event of type error
+    if (
+        dialect == "openai-responses"
+    ):  # both shapes that its clients look for: an error object, and an event of type error
         told = {"type": "error", "code": None, "message": message, "param": None, "sequence_number": 0}
         return b"event: error\ndata: %b\n\n" % go_json(told | _error_object(dialect, status, message))
     return b"data: %b\n\n" % body

@@ -38,6 +38,8 @@ def core_config(settings: Settings) -> Config:
         load_limit=None if settings.load.limit == "auto" else settings.load.limit,
         stall_silence=settings.stall.silence,
         stall_after_cut=settings.stall.after_cut,
+        restart_every=settings.stall.restart_every if settings.stall.action == "restart-ollama" else None,
+        restart_drain=settings.stall.restart_drain,
     )
 
 

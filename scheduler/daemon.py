@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scheduler import composition, parts, saved
+from scheduler import parts, restart, saved
 from scheduler.bodies import BodyStore
 from scheduler.control_gate import new_token
 from scheduler.core import messages as m
@@ -28,6 +28,7 @@ from scheduler.own import Known, OwnCalls
 from scheduler.past import Past
 from scheduler.reload import Reload, Source
 from scheduler.residency import Residency
+from scheduler.restart import Restarts
 from scheduler.settings import Settings
 from scheduler.upstream import Upstream
 from scheduler.watch import Watch
@@ -117,7 +118,8 @@ class Daemon:
             raise _first(group) from group
 
     async def _live(self, tasks: asyncio.TaskGroup, acquainted: Callable[[], Awaitable[None]] | None) -> None:
-        dispatcher = self._dispatcher()
+        service = await restart.service_of(self.settings.stall)
+        dispatcher = self._dispatcher(service is not None)
         async with contextlib.AsyncExitStack() as closing:
             closing.callback(self._journal.close)
             closing.callback(dispatcher.close)
@@ -127,7 +129,10 @@ class Daemon:
             )
             closing.push_async_callback(residency.close)
             dispatcher.attach(residency)
-            listener, forwarder, watch = self._wire(dispatcher, residency)
+            restarts = Restarts(service, self.settings.stall, tasks, dispatcher.post, dispatcher.now)
+            closing.push_async_callback(restarts.close)
+            dispatcher.attach_service(restarts.take)
+            listener, forwarder, watch = self._wire(dispatcher, residency, restarts)
             closing.push_async_callback(watch.close)
             closing.push_async_callback(listener.close)
             await closing.enter_async_context(forwarder)
@@ -174,9 +179,9 @@ class Daemon:
         left = await listener.drain(self.rhythm.stop)
         log.info("stopped unfinished=%d", left)
 
-    def _dispatcher(self) -> Dispatcher:
+    def _dispatcher(self, restartable: bool) -> Dispatcher:
         """The core with what earlier lives learned, and its witnesses."""
-        machine = Machine.fresh(composition.core_config(self.settings), time.monotonic())
+        machine = Machine.fresh(parts.core_config(self.settings, restartable), time.monotonic())
         machine = saved.apply(saved.load(self.folder / LEARNED), machine)
         machine.state.stand_in = self._stand_in
         dispatcher = Dispatcher(machine)
@@ -193,7 +198,9 @@ class Daemon:
         self._dispatch = dispatcher
         return dispatcher
 
-    def _wire(self, dispatcher: Dispatcher, residency: Residency) -> tuple[Listener, Forwarder, Watch]:
+    def _wire(
+        self, dispatcher: Dispatcher, residency: Residency, restarts: Restarts
+    ) -> tuple[Listener, Forwarder, Watch]:
         settings = self.settings
         host, port = settings.listen_at
         raise_file_limit()
@@ -204,10 +211,12 @@ class Daemon:
             dispatcher.now,
             lambda: dispatcher.state,
             forwarder,
-            residency.blobs,
+            residency.installed.blobs,
             lambda: residency.staged,
         )
         residency.before_up = watch.memory
+        residency.is_dead = watch.is_dead
+        watch.on_death = residency.look
         key = saved.key(self.folder / "key")
         bodies = BodyStore(settings.queue.body_memory, settings.queue.body_disk, self.folder)
         own: dict[str, Own] = {}
@@ -219,10 +228,10 @@ class Daemon:
             own,
             WireConfig(host, port),
             parts.border(settings),
-            residency.relisted,
+            residency.installed.read_again,
             lambda asked: self._own.control(asked),
         )
-        changeable = parts.Parts(dispatcher, listener, bodies, self._journal, watch, key)
+        changeable = parts.Parts(dispatcher, listener, bodies, self._journal, watch, key, restarts)
         self._reload = Reload(self._source, settings, changeable.put, dispatcher.now, self.warnings)
         known = Known(
             self.version,
@@ -235,6 +244,7 @@ class Daemon:
             watch,
             self._reload,
             self.ready.is_set,
+            lambda: [*watch.troubles(), *residency.troubles(), *restarts.troubles(dispatcher.state)],
         )
         self._own = OwnCalls(known, listener)
         own |= self._own.routes

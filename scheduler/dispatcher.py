@@ -52,6 +52,7 @@ class Dispatcher:
         self._stepping = False
         self._exchanges: dict[str, Exchange] = {}
         self._residency: Residency | None = None
+        self._restart: Callable[[m.RestartOllama], None] | None = None
         self._before: Callable[[m.Fact, CoreState], None] | None = None
         self._witnesses: list[Witness] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -70,6 +71,10 @@ class Dispatcher:
     def attach(self, residency: Residency) -> None:
         """Give residency orders to `residency` from now on."""
         self._residency = residency
+
+    def attach_service(self, restart: Callable[[m.RestartOllama], None]) -> None:
+        """Have `restart` carry out restarts of Ollama from now on."""
+        self._restart = restart
 
     def witness(self, witness: Witness) -> None:
         """Tell `witness` of each step from now on."""
@@ -131,6 +136,9 @@ class Dispatcher:
             case m.Load() | m.AbandonLoad() | m.Unload() | m.Look():
                 if self._residency is not None:
                     self._residency.take(order)
+            case m.RestartOllama():
+                if self._restart is not None:
+                    self._restart(order)
             case m.WakeAt():
                 self._wake_at(order.when)
             case m.Record():

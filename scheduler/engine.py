@@ -7,6 +7,7 @@ simply do not answer, and nobody depends on it. A slot is idle while the runner 
 """
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ import psutil
 
 from scheduler import memory
 
+SEEK_AGAIN = 30.0  # seconds until a runner that was not found is sought again: that looks at every process
 WORKING = 0.2  # share of one processor above which a runner with idle slots works; one that is wedged sleeps
 
 
@@ -31,6 +33,8 @@ class Engines:
 
     def __init__(self) -> None:
         self._places: dict[str, tuple[int, int]] = {}  # by model file: process id and port
+        self._processes: dict[str, psutil.Process] = {}  # by model file: the runner that was seen alive last
+        self._sought: dict[str, float] = {}  # by model file: when no runner of it was found
         self._spent: dict[int, tuple[float, float]] = {}  # by process id: when it was looked at, its processor seconds
         self._client = httpx.AsyncClient(timeout=2.0, trust_env=False)
 
@@ -52,6 +56,27 @@ class Engines:
         works = self._works(place[0])
         engine = _engine(slots)
         return replace(engine, busy=engine.busy or works)
+
+    async def is_dead(self, model_file: str) -> bool:
+        """Whether the runner of `model_file` has been seen alive, its process is gone, and there is no other. False for
+        one that cannot be found: another user's, or one of another kind."""
+        known = self._processes.get(model_file)
+        if known is not None and _lives(known):
+            return False
+        if known is None and time.monotonic() < self._sought.get(model_file, 0.0) + SEEK_AGAIN:
+            return False
+        place = await asyncio.to_thread(memory.runner_place, model_file) if model_file else None
+        if place is None:
+            self._sought[model_file] = time.monotonic()
+            return known is not None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._processes[model_file] = psutil.Process(place[0])
+        return False
+
+    def forget(self, model_file: str) -> None:
+        """The model has left memory: its next runner is another process."""
+        self._processes.pop(model_file, None)
+        self._sought.pop(model_file, None)
 
     def _works(self, pid: int) -> bool:
         """Whether the process has burnt processor time since it was looked at last; False at the first look."""
@@ -75,6 +100,13 @@ class Engines:
         except (httpx.HTTPError, ValueError, RecursionError):
             return None
         return [s for s in slots if isinstance(s, dict)] if isinstance(slots, list) else None
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _engine(slots: list[dict[str, object]]) -> Engine:

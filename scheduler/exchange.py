@@ -63,6 +63,7 @@ class Exchange:
         self.headers = headers  # what goes upstream beside the body
         self.progress = Progress()
         self.left = False  # its client hung up
+        self.in_line = False  # what it got last is no whole line
         self.forwarding: Forwarding | None = None
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._start = start
@@ -142,6 +143,8 @@ class Exchange:
     def break_off(self, message: str) -> None:
         """Ollama's answer cannot be whole: say so where a stream allows it, and break the connection."""
         last_words = answers.error_in_stream(self.demand.dialect, message) if self.demand.stream else b""
+        if last_words and self.in_line:  # the error must be a line, and an event, of its own
+            last_words = b"\n\n" + last_words
         self.client.break_off(last_words)
         self._close()
 

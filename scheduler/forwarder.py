@@ -15,9 +15,13 @@ from scheduler.core.messages import AnswerProbe, Ended, Fact, Forward, Outcome, 
 from scheduler.demand import NATIVE
 from scheduler.exchange import Exchange
 from scheduler.reply import Broken, Headers, Reply
+from scheduler.sending import Run
 from scheduler.upstream import Upstream
 
 log = logging.getLogger(__name__)
+
+HELD_BACK = 1 << 20  # bytes of an answer in one piece that may wait for its end
+CUT = "Ollama's answer ended before its end"
 
 
 class Inbox(Protocol):
@@ -26,67 +30,6 @@ class Inbox(Protocol):
     def now(self) -> float: ...
     def post(self, fact: Fact) -> None: ...
     def forget(self, request_id: str) -> None: ...
-
-
-class Run:
-    """One sending of one request. `why` says what stopped it: an order, "left" (its client), "closing" (the daemon)."""
-
-    __slots__ = (
-        "_drain",
-        "_loop",
-        "_timer",
-        "began",
-        "context",
-        "exchange",
-        "first_byte",
-        "held_up",
-        "name",
-        "reply",
-        "stoppable",
-        "tail",
-        "task",
-        "why",
-    )
-
-    def __init__(self, exchange: Exchange, context: int, name: str, began: float, drain: float) -> None:
-        self.exchange = exchange
-        self.context = context
-        self.name = name  # of its model, where that is not the one it was asked by
-        self.began = began
-        self.reply: Reply | None = None
-        self.first_byte: float | None = None
-        self.tail = bytearray()
-        self.held_up = False  # its client takes nothing, so Ollama is not read either
-        self.why: Recall | AnswerProbe | str | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.stoppable = False  # its task may be cancelled; before that, `why` alone is looked at
-        self._drain = drain
-        self._timer: asyncio.TimerHandle | None = None
-        self._loop = asyncio.get_running_loop()
-
-    def stop(self, order: Recall | AnswerProbe | str) -> None:
-        """End it now; the first reason given stands."""
-        if self.why is None:
-            self.why = order
-            if self.stoppable and self.task:
-                self.task.cancel()
-
-    def abandon(self) -> None:
-        """Its client left: cut it unless it ends within the limit."""
-        if self._timer is None:
-            self._timer = self._loop.call_later(self._drain, self.stop, "left")
-
-    def close(self) -> None:
-        """Let go of Ollama's connection: cut, if the answer has not ended."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if self.reply is not None and not self.reply.done:
-            self.reply.close()
-
-    @property
-    def last_byte(self) -> float:
-        """When Ollama last gave a byte, or when it was sent."""
-        return self.exchange.progress.last_byte or self.began
 
 
 class Forwarder:
@@ -193,30 +136,49 @@ class Forwarder:
         run.first_byte = now - run.began
         exchange.progress.first_byte = exchange.progress.last_byte = now
         exchange.kept.drop()
-        exchange.begin(reply)
         try:
+            if not demand.stream:
+                early = await self._held_back(run, reply)
+                if self._ending(run, reply) == "cut" and reply.done:
+                    return self._broken(run, CUT)
+                exchange.begin(reply)
+                exchange.client.write(early)
+            else:
+                exchange.begin(reply)
             await self._copy(run, reply)
         except Broken as error:
             return self._broken(run, f"Ollama broke off its answer: {error}")
         return self._whole(run, reply)
 
+    async def _held_back(self, run: Run, reply: Reply) -> list[bytes]:
+        """The answer to a client that wants it in one piece, up to its end or a limit: half of it would be of no use to
+        him, and as long as he has got nothing he can get a proper error."""
+        early: list[bytes] = []
+        while run.exchange.progress.bytes < HELD_BACK and (chunks := await reply.chunks()):
+            self._note(run, chunks)
+            early += chunks
+        return early
+
     async def _copy(self, run: Run, reply: Reply) -> None:
-        exchange, progress, tail = run.exchange, run.exchange.progress, run.tail
-        client = exchange.client
+        client = run.exchange.client
         while chunks := await reply.chunks():
             client.write(chunks)
-            progress.last_byte = self._inbox.now()
-            progress.chunks += len(chunks)
-            for chunk in chunks:
-                progress.bytes += len(chunk)
-                tail += chunk
-            if len(tail) > 4 * answers.TAIL:
-                del tail[: -answers.TAIL]
+            self._note(run, chunks)
             if client.full:
                 run.held_up = True
                 await client.room()
                 run.held_up = False
-                progress.last_byte = self._inbox.now()
+                run.exchange.progress.last_byte = self._inbox.now()
+
+    def _note(self, run: Run, chunks: list[bytes]) -> None:
+        progress, tail = run.exchange.progress, run.tail
+        progress.last_byte = self._inbox.now()
+        progress.chunks += len(chunks)
+        for chunk in chunks:
+            progress.bytes += len(chunk)
+            tail += chunk
+        if len(tail) > 4 * answers.TAIL:
+            del tail[: -answers.TAIL]
 
     # How it went.
 
@@ -240,13 +202,16 @@ class Forwarder:
     def _whole(self, run: Run, reply: Reply) -> Ended:
         """Ollama ended its answer properly as far as HTTP goes; what it said in it goes through as it is."""
         exchange, demand = run.exchange, run.exchange.demand
-        ending = answers.ending(demand, bytes(run.tail[-answers.TAIL :])) if reply.status == 200 else "whole"
+        ending = self._ending(run, reply)
         error = {"cut": "ended without done", "error": "Ollama ended it with an error"}.get(ending, "")
         if ending == "cut" and demand.stream and demand.dialect not in NATIVE and not exchange.left:
             # Its runner died: clients take a clean end for a whole answer. (A native stream may end so by itself.)
-            return self._broken(run, "Ollama's answer ended before its end")
+            return self._broken(run, CUT)
         exchange.end()
         return self._ended(run, "abandoned" if exchange.left else "answered", error=error)
+
+    def _ending(self, run: Run, reply: Reply) -> str:
+        return answers.ending(run.exchange.demand, bytes(run.tail[-answers.TAIL :])) if reply.status == 200 else "whole"
 
     def _in_vain(self, run: Run, error: str) -> Ended | Returned:
         """Not a byte came: it can be sent again, if anybody still waits for it."""
@@ -257,6 +222,7 @@ class Forwarder:
 
     def _broken(self, run: Run, error: str) -> Ended:
         exchange = run.exchange
+        exchange.in_line = run.in_line
         exchange.refuse(502, error, None)
         return self._ended(run, "abandoned" if exchange.left else "failed", error=error)
 
@@ -274,6 +240,7 @@ class Forwarder:
                 exchange.hold()
                 return Returned(self._inbox.now(), exchange.id, run.why.because)
             case Recall():
+                exchange.in_line = run.in_line
                 exchange.break_off(f"ended by the scheduler: {run.why.because}")
                 return self._ended(run, run.why.outcome, error=run.why.because, cut=cut)
         exchange.refuse(503, "the scheduler is shutting down", 5)

@@ -193,10 +193,11 @@ class Ledger:
                 log.info("order=%s model=%s because=%s", name, _value(order.model), _value(order.because))
             case m.Record():
                 self._recorded(order, at)
-            case m.Look():
-                log.debug("order=Look because=%s", _value(order.because))
-            case m.WakeAt():
-                pass  # says only when time is looked at again
+            case m.RestartOllama():
+                self._decided(at, "RestartOllama", "", "", order.because)
+                log.warning("order=RestartOllama because=%s", _value(order.because))
+            case m.Look() | m.WakeAt():  # says only what is looked at, or when
+                log.debug("order=%s", order)
 
     def _absorbed(self, order: m.AnswerProbe, at: float) -> None:
         self._over(order.id, at, "canned")

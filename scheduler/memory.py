@@ -5,6 +5,7 @@ defaults by RAM and macOS release are measured values collected in docs/design.m
 """
 
 import platform
+import resource
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,6 +67,16 @@ def recommended(total: int, macos: int) -> int:
     else:
         share = 0.75 if ram >= 36 else 2 / 3
     return int(total * share)
+
+
+def files_left() -> tuple[int, int]:
+    """How many more files this process may open, and how many it may have open in all."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    limit = 1 << 30 if soft == resource.RLIM_INFINITY else soft
+    try:
+        return max(0, limit - psutil.Process().num_fds()), limit
+    except OSError:  # counting them takes one
+        return 0, limit
 
 
 def orphans(folder: str) -> list[Orphan]:

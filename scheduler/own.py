@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ class Known:
     watch: Watch
     reload: Reload
     ready: Callable[[], bool]
+    troubles: Callable[[], Sequence[str]]
 
 
 class OwnCalls:
@@ -82,6 +83,7 @@ class OwnCalls:
             known.past.refused_wishes,
             reload.state,
             service(os.environ.get("XPC_SERVICE_NAME", "")),
+            troubles=known.troubles(),
         )
         dispatcher = known.dispatcher
         return 200, status.build(dispatcher.state, dispatcher.now(), time.time(), progress, known.ledger, around)

@@ -2,18 +2,20 @@
 
 import ipaddress
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 
 from scheduler import composition
 from scheduler.bodies import BodyStore
 from scheduler.core import messages as m
+from scheduler.core.config import Config
 from scheduler.dialects import Rules
 from scheduler.dispatcher import Dispatcher
 from scheduler.journal import Journal
 from scheduler.listener import Listener
 from scheduler.origins import Border
+from scheduler.restart import Restarts
 from scheduler.settings import Settings
 from scheduler.watch import Budget, Watch
 
@@ -44,6 +46,12 @@ def rules(settings: Settings, key: bytes) -> Rules:
     return Rules(composition.aliases(settings), frozenset(settings.probes.texts), key)
 
 
+def core_config(settings: Settings, restartable: bool) -> Config:
+    """What the core decides by; an Ollama whose service is not known is never restarted."""
+    config = composition.core_config(settings)
+    return config if restartable else replace(config, restart_every=None)
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The parts that can change their settings while they run."""
@@ -54,11 +62,12 @@ class Parts:
     journal: Journal
     watch: Watch
     key: bytes
+    restarts: Restarts
 
     def put(self, settings: Settings) -> None:
         """Give each part its new values, in one breath. Raises ValueError, with nothing changed, where one cannot be
         made."""
-        config, new_budget = composition.core_config(settings), budget(settings)
+        config, new_budget = core_config(settings, self.restarts.service is not None), budget(settings)
         new_rules, new_border = rules(settings, self.key), border(settings)
         self._tell_core(m.Reloaded(self.dispatcher.now(), config), new_budget)
         self.listener.rules = new_rules

@@ -1,5 +1,6 @@
 """What Ollama's answers say, in the core's words: a row of /api/ps, the details of /api/show, why it is away."""
 
+import asyncio
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -14,6 +15,9 @@ from scheduler.names import normal_name
 
 T = TypeVar("T")
 B = TypeVar("B", bound=BaseModel)
+
+
+ABSURD = 1 << 42  # bytes that no runner holds on any machine: a larger size is not believed
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +90,23 @@ async def readable(answer: Awaitable[T]) -> T:
         raise Unreadable(f"its answer is not Ollama's: {error!r:.200}") from error
 
 
+async def within(seconds: float, answer: Awaitable[T]) -> T:
+    """What is made of an answer that comes within so many seconds. Raises TimeoutError, Unreadable, or what is Away."""
+    async with asyncio.timeout(seconds):
+        return await readable(answer)
+
+
 def why(error: Exception) -> str:
     """Why Ollama is away."""
-    refused = isinstance(error, ConnectionError | httpx.ConnectError)
+    refused = isinstance(error, ConnectionRefusedError | httpx.ConnectError)
     return "connection refused" if refused else str(error) or type(error).__name__
 
 
 def resident(row: ollama.ProcessResponse.Model) -> m.Resident:
-    name = normal_name(row.model or row.name or "")
-    return m.Resident(name, int(row.size or 0), row.context_length or 0, int(row.size_vram or 0), row.digest or "")
+    name, size, vram = normal_name(row.model or row.name or ""), int(row.size or 0), int(row.size_vram or 0)
+    if not (name and 0 <= size < ABSURD and 0 <= vram < ABSURD):
+        raise ValueError(f"{name or 'a model without a name'} of {size} bytes")
+    return m.Resident(name, size, row.context_length or 0, vram, row.digest or "")
 
 
 def is_of(state: CoreState, row: m.Resident, model: str) -> bool:

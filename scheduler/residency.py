@@ -18,8 +18,8 @@ import ollama
 from scheduler import reading
 from scheduler.core import messages as m
 from scheduler.core.state import CoreState
-from scheduler.names import normal_name
-from scheduler.reading import NONSENSE, Away, Patience, Unclear, readable
+from scheduler.installed import Installed
+from scheduler.reading import NONSENSE, Away, Patience, Unclear, readable, within
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -55,13 +55,12 @@ class Residency:
         self._look_again = False
         self._looking: asyncio.Task[None] | None = None
         self._knocking: asyncio.Task[None] | None = None
-        self._shown: dict[str, tuple[m.Listed, str]] = {}  # by digest: what /api/show told, and the model's file
-        self.blobs: dict[str, str] = {}  # by model: the file its runner is started with
+        self.installed = Installed(self._http, self.patience, post, now, state, self._begin, self._away)
         self._unanswered = 0  # readings of /api/ps in a row that got no answer
-        self.listed_at: float | None = None
         self.staged: int | None = None  # bytes of the device that a stand-in plays
         self.before_up: Callable[[], Awaitable[None]] | None = None  # done before Ollama is up, or a model gone
-        self._listing: asyncio.Task[None] | None = None
+        self.is_dead: Callable[[str], Awaitable[bool]] | None = None  # whether the process of a model's runner is gone
+        self.unread = ""  # why it is not known what is resident; empty while it is
 
     def take(self, order: m.Load | m.AbandonLoad | m.Unload | m.Look) -> None:
         """Begin to carry out `order`."""
@@ -87,17 +86,12 @@ class Residency:
 
     async def listing(self) -> None:
         """Read what is installed; a reading under way is shared. Comes back as `ModelsListed`."""
-        if self._listing is None or self._listing.done():
-            self._listing = self._begin(self._list())
-        await asyncio.shield(self._listing)
+        await self.installed.read()
 
-    async def relisted(self) -> None:
-        """Read what is installed once more, so that what came a moment ago is known; gives up after a second."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
-                if self.listed_at is not None:
-                    await asyncio.sleep(max(0.0, self.listed_at + self.patience.relist - self._now()))
-                await self.listing()
+    def troubles(self) -> list[str]:
+        """What of Ollama's answers cannot be made sense of now, for /status."""
+        unread = [f"what is in memory is not known, because of {self.unread}"] if self.unread else []
+        return unread + [f"Ollama cannot show {name}: {why}" for name, why in self.installed.unshown.items()]
 
     def start(self) -> None:
         """Knock at Ollama until it answers."""
@@ -129,12 +123,11 @@ class Residency:
         try:
             rows = await self._resident()
         except Unclear as error:
-            reason = str(error) or f"no answer to /api/ps within {self.patience.reading:.0f} s"
-            log.warning("what is resident is not known: %s", reason)
+            log.warning("what is resident is not known: %s", self.unread)
             self._unanswered += 1
             if self._unanswered >= self.patience.unanswered and not self._loads:  # a load of some runners blocks it
                 self._unanswered = 0
-                self._away(OSError(reason))
+                self._away(OSError(self.unread), isinstance(error, TimeoutError))
                 return
             await asyncio.sleep(self.patience.back)
             self._look_again = True
@@ -142,6 +135,7 @@ class Residency:
             self._away(error)
         else:
             self._unanswered = 0
+            rows = tuple([replace(row, dead=await self._is_dead(row.name)) for row in rows])
             there = {row.name for row in rows}
             if any(model.state == "ready" and name not in there for name, model in self._state().models.items()):
                 await self._count_memory()  # Ollama may have been killed and be back, its runners left behind
@@ -160,54 +154,33 @@ class Residency:
         async def read() -> tuple[m.Resident, ...]:
             return tuple(reading.resident(row) for row in (await self._client.ps()).models)
 
-        return await self._limited(read())
-
-    async def _list(self) -> None:
-        asked = self._now()
         try:
-            tags = await self._limited(reading.tags(self._http))
-            rows = [await self._known(row) for row in tags.models]
+            rows = await within(self.patience.reading, read())
         except Unclear as error:
-            log.warning("ollama did not list its models: %s", error or f"{self.patience.reading:.0f} s passed")
-        except Away as error:
-            self._away(error)
-        else:
-            self.listed_at = self._now()
-            self._post(m.ModelsListed(self._now(), tuple(rows), asked))
-            if any(model.replaced_at is not None for model in self._state().models.values()):
-                await self._list()  # something was replaced while this was read
+            self.unread = f"/api/ps: {reading.reason(error)}"
+            raise
+        self.unread = ""
+        return rows
 
-    async def _known(self, row: reading.Row) -> m.Listed:
-        """A row of /api/tags with what /api/show adds; shown once per digest, since that never changes."""
-        name, size, digest = normal_name(row.model or ""), int(row.size or 0), row.digest or ""
-        remote = bool(row.remote_model)
-        known = self._shown.get(digest)
-        if known is None:
-            try:
-                known = await self._limited(reading.show(self._http, row.model or ""))
-            except Unclear as error:  # this one hides neither the others nor itself; asked again with the next list
-                log.warning("ollama cannot show %s: %s", name, reading.reason(error))
-                plain = m.Listed(name, size, digest=digest, remote=remote)
-                return next((row for row in self._state().listed or () if row.name == name), plain)
-            self._shown[digest] = known
-        shown, self.blobs[name] = known
-        remote = remote or shown.remote
-        return replace(shown, name=name, size=size, digest=digest, remote=remote)
+    async def _is_dead(self, model: str) -> bool:
+        return self.is_dead is not None and await self.is_dead(model)
 
     async def _load(self, model: str) -> None:
-        began = self._now()
+        began, called_done = self._now(), ""
         try:
             await self._ask_to_load(model)
+            called_done = "ollama called the load done, but /api/ps does not list the model"
             row = await self._seen(model)
             if row is not None:
                 took = self._now() - began
+                await self._is_dead(model)  # its process is learnt now, while it surely lives
                 self._post(m.Loaded(self._now(), model, row.size, row.context, took))
                 return
-            error = "ollama called the load done, but /api/ps does not list the model"
+            error = called_done
         except asyncio.CancelledError:
             if model not in self._abandoned:  # the daemon is ending: nobody is left to tell
                 raise
-            error = self._abandoned[model]
+            error = "; ".join(filter(None, (self._abandoned[model], called_done)))
             task = asyncio.current_task()
             if task is not None:
                 task.uncancel()
@@ -241,7 +214,7 @@ class Residency:
     async def _unload(self, model: str) -> None:
         began = asked = self._now()
         try:
-            await self._limited(self._client.generate(model=model, keep_alive=0))
+            await within(self.patience.reading, self._client.generate(model=model, keep_alive=0))
             async for rows in self._watch(self.patience.unload):
                 if not any(reading.is_of(self._state(), row, model) for row in rows):
                     took = self._now() - began
@@ -250,7 +223,7 @@ class Residency:
                     return
                 if self._now() - asked > self.patience.unload_again:
                     asked = self._now()
-                    await self._limited(self._client.generate(model=model, keep_alive=0))
+                    await within(self.patience.reading, self._client.generate(model=model, keep_alive=0))
             error = f"still listed by /api/ps after {self.patience.unload:.0f} s"
         except Unclear as unclear:
             error = reading.reason(unclear)
@@ -269,9 +242,9 @@ class Residency:
             await asyncio.sleep(pause)
             pause = min(pause * 2, self.patience.poll_longest)
 
-    def _away(self, error: Exception) -> None:
+    def _away(self, error: Exception, hung: bool = False) -> None:
         """Ollama cannot be spoken to: say so and knock until it answers."""
-        self._post(m.OllamaDown(self._now(), reading.why(error)))
+        self._post(m.OllamaDown(self._now(), reading.why(error), hung))
         self._knock()
 
     def _knock(self) -> None:
@@ -290,17 +263,24 @@ class Residency:
                     stand_in = answer.headers.get("X-Scheduler-Stand-In") == "1"
                     staged = int((await client.get("/standin/stage")).json()["device"]) if stand_in else None
                 except (httpx.HTTPError, *NONSENSE) as error:
-                    self._post(m.OllamaDown(self._now(), reading.why(error)))
+                    hung = isinstance(error, httpx.ReadTimeout)
+                    self._post(m.OllamaDown(self._now(), reading.why(error), hung))
                     await asyncio.sleep(self.patience.back)
                     continue
-                self.staged, listed = staged, self.listed_at
+                self.staged, listed = staged, self.installed.listed_at
                 await self.listing()
-                if self.listed_at != listed:
+                if self.installed.listed_at != listed and await self._readable_again():
                     break
                 await asyncio.sleep(self.patience.back)
         await self._count_memory()
         self._post(m.OllamaUp(self._now(), version, stand_in))
 
-    async def _limited(self, answer: Awaitable[T]) -> T:
-        async with asyncio.timeout(self.patience.reading):
-            return await readable(answer)
+    async def _readable_again(self) -> bool:
+        """Whether what is resident can be read, without which nothing may be decided; told if not."""
+        try:
+            await self._resident()
+        except (*Unclear, *Away) as error:
+            hung = isinstance(error, TimeoutError)
+            self._post(m.OllamaDown(self._now(), self.unread or reading.why(error), hung))
+            return False
+        return True

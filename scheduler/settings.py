@@ -203,6 +203,23 @@ class StallSettings(Section):
     after_cut: Duration = 60.0
     """The same, in seconds, for a model on which an answer was just cut off: that may have wedged it."""
 
+    action: Annotated[Literal["report", "restart-ollama"], Kind('"report" or "restart-ollama"')] = "report"
+    """What is done where unloading cannot mend it: `/status` tells, or Ollama's service is restarted, after what still
+    answers is done. Only one whose service is known is restarted: see `service` and `restart_command`."""
+
+    service: Annotated[str, Kind("text")] = ""
+    """The service that runs Ollama: a label of launchd or a unit of systemd; "" for the usual ones (Homebrew's, the
+    app's; ollama.service)."""
+
+    restart_command: Texts = ()
+    """The command that restarts Ollama, word by word, instead of a service that is looked for."""
+
+    restart_every: Duration = 1800.0
+    """Seconds between two restarts, at least."""
+
+    restart_drain: Duration = 120.0
+    """How long, in seconds, running answers get before a restart; then they are ended."""
+
 
 class ProbeSettings(Section):
     """What counts as a health check: it never waits for a model and never loads one."""

@@ -39,6 +39,7 @@ class Surroundings:
     refused_wishes: Mapping[str, RefusedWish] = field(default_factory=dict)  # by model, oldest first
     configured: commanded.Configured | None = None  # None: since the start, from no file
     service: str = ""  # the label of launchd's job that we are
+    troubles: Sequence[str] = ()  # what makes things worse than they should be, though nobody has to do anything
 
 
 def build(
@@ -50,8 +51,11 @@ def build(
     waiting = sum(state.models[name].waiting + state.models[name].wishes for name in state.demanded)
     running = sum(state.models[name].running for name in state.present)
     needed = needs(state, now, iso, ledger, around.address)
+    word = verdict(state, now, needed, waiting, running)
+    if (around.troubles or around.journal_trouble) and word in ("ok", "busy", "changing"):
+        word = "degraded"
     return s.Status(
-        verdict=verdict(state, now, needed, waiting, running),
+        verdict=word,
         headline=headline(state, now, needed, waiting, running),
         needs_you=needed,
         at=iso(now),
@@ -293,4 +297,5 @@ def _warnings(state: CoreState, around: Surroundings) -> list[str]:
         [f"the configuration is refused and the old one stays: {known.refused[0]}"] if known and known.refused else []
     )
     restart = list(known.restart) if known else []
-    return list(dict.fromkeys([*refused, *restart, *stand_in, *journal, *around.warnings, *warnings(state)]))
+    told = [*refused, *restart, *stand_in, *around.troubles, *journal, *around.warnings, *warnings(state)]
+    return list(dict.fromkeys(told))

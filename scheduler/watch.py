@@ -19,6 +19,7 @@ from scheduler.engine import Engine, Engines
 log = logging.getLogger(__name__)
 
 SILENT = 1.0  # seconds without a byte before a runner is asked what it does
+FEW_FILES = 16  # a request may need several: its client, Ollama, a body on disk
 GAP = 5.0  # seconds by which the wall clock must run ahead to be called sleep
 
 
@@ -60,6 +61,7 @@ class Watch:
         self._engines = Engines()
         self.engines: dict[str, Engine] = {}  # the last look at each silent runner, for /status
         self.orphans: tuple[memory.Orphan, ...] = ()
+        self.on_death: Callable[[], None] | None = None  # a runner is gone of which Ollama says that it is there
         self._clock_gap = time.time() - now()
 
     def reckoned(self, budget: Budget) -> tuple[int, str]:
@@ -103,6 +105,7 @@ class Watch:
 
     async def runners(self) -> None:
         """Ask every runner that owes us an answer and is silent whether it works."""
+        await self._deaths()
         state = self._state()
         for name in self.engines.keys() - state.present.keys():
             del self.engines[name]
@@ -121,6 +124,24 @@ class Watch:
             if not ids:
                 continue
             self._post(m.EngineSeen(self._now(), name, None if engine is None else engine.busy, silent, body))
+
+    def troubles(self) -> list[str]:
+        """What runs out on this machine, for /status."""
+        left, limit = memory.files_left()
+        few = f"too many open files: {left} of {limit} are left, so clients wait to be let in"
+        return [few] if left < FEW_FILES else []
+
+    async def is_dead(self, model: str) -> bool:
+        """Whether the process of the model's runner is gone."""
+        return await self._engines.is_dead(self._blobs.get(model, ""))
+
+    async def _deaths(self) -> None:
+        """Have /api/ps read where a runner died: nobody is to be sent to it."""
+        for name, model in list(self._state().models.items()):
+            if model.state == "absent":
+                self._engines.forget(self._blobs.get(name, ""))
+            elif model.usable and self.on_death is not None and await self.is_dead(name):
+                self.on_death()
 
     def clocks(self) -> None:
         """Notice that the machine slept: the wall clock went on, the monotonic one did not."""

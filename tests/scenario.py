@@ -176,8 +176,8 @@ def printed(order: m.Order) -> str:
         case m.Load() | m.AbandonLoad() | m.Unload():
             name = {m.Load: "load", m.AbandonLoad: "abandon-load", m.Unload: "unload"}[type(order)]
             return f"{name} {order.model}: {order.because}"
-        case m.Look():
-            return f"look: {order.because}"
+        case m.Look() | m.RestartOllama():
+            return f"{'look' if isinstance(order, m.Look) else 'restart-ollama'}: {order.because}"
         case m.Record():
             return f"record {order.model or '-'} {order.what}: {order.because}"
         case m.WakeAt():

@@ -17,7 +17,7 @@ from scheduler.settings import ClassesSettings
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 LONGEST = 310  # lines of one module; beyond it a module has more than one reason to change
-LONGER = {"scheduler/core/messages.py": 400}  # one page of vocabulary (law 1): declarations, no behaviour
+LONGER = {"scheduler/core/messages.py": 440}  # one page of vocabulary (law 1): declarations, no behaviour
 PURE = {"dataclasses", "collections.abc", "typing"}
 
 

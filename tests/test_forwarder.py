@@ -230,8 +230,26 @@ async def test_half_a_chunk_is_a_break() -> None:
         assert (await world.core.fact(Ended)).outcome == "failed"
 
 
-async def test_a_whole_answer_that_stops_short_is_cut_without_an_error_inside() -> None:
+@pytest.mark.parametrize("end", ["short", "closed"])
+async def test_an_answer_in_one_piece_is_an_error_where_it_is_not_whole(end: str) -> None:
+    """A client that wants one piece has got nothing yet when half of it is all that comes: he gets a proper 502."""
+    half = b'{"model":"m","choices":[{"mess'
+
+    async def script(call: Call) -> None:
+        length = len(half) if end == "short" else 50
+        await call.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (length, half))
+        call.close()
+
+    path = "/v1/chat/completions"
+    async with StubUpstream({path: script}) as stub, wired(stub.url) as world:
+        answer = await (await world.ask(path, {**BODIES[path], "stream": False})).answer()
+        assert (answer.status, answer.whole) == (502, True)
+        assert json.loads(answer.body)["error"]["type"] == "api_error"
+
+
+async def test_a_whole_answer_that_stops_short_is_cut_without_an_error_inside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a length was promised nothing may be added: the client sees a short body and a closed connection."""
+    monkeypatch.setattr("scheduler.forwarder.HELD_BACK", 0)
 
     async def script(call: Call) -> None:
         await call.send(b'HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{"model":"m",')

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -15,6 +14,7 @@ from hypothesis import given, settings, strategies as st
 from scheduler.core import messages as m
 from scheduler.core.config import Config
 from scheduler.core.state import CoreState, ModelState
+from scheduler.reading import within
 from scheduler.residency import Patience, Residency
 
 F = TypeVar("F", bound=m.Fact)
@@ -299,9 +299,9 @@ async def test_a_load_abandoned_as_a_reading_times_out_failed_too(monkeypatch: p
             loop.call_soon(time.sleep, 0.04)  # the loop is late: both are due at once
             await asyncio.Event().wait()
 
-        monkeypatch.setattr(w.residency, "_resident", lambda: w.residency._limited(unlucky()))
+        monkeypatch.setattr(w.residency, "_resident", lambda: within(w.residency.patience.reading, unlucky()))
         w.residency.take(m.Load("a:latest", "asked for"))
-        assert (await w.fact(m.LoadFailed)).error == "it took too long"
+        assert (await w.fact(m.LoadFailed)).error.startswith("it took too long; ollama called the load done")
 
 
 async def test_to_abandon_what_is_not_loading_does_nothing() -> None:
@@ -533,7 +533,7 @@ async def test_the_list_says_what_show_adds() -> None:
         kv_token = 2 * 28 * 4 * (3584 // 28) * 2
         row = m.Listed("qwen:7b", 4_700_000_000, kv_token, 131072, 8192, "d1", blob="/models/blobs/sha256-abc")
         assert (await w.fact(m.ModelsListed)).models == (row,)
-        assert w.residency.blobs == {"qwen:7b": "/models/blobs/sha256-abc"}
+        assert w.residency.installed.blobs == {"qwen:7b": "/models/blobs/sha256-abc"}
         await w.residency.listing()
         assert w.ollama.count("/api/show") == 1  # never again for a digest
 
@@ -544,7 +544,7 @@ async def test_two_names_of_one_digest_both_have_their_blob() -> None:
         w.ollama.install("a:latest", "d1")
         w.ollama.install("b:latest", "d1")
         await w.residency.listing()
-        assert w.residency.blobs == dict.fromkeys(("a:latest", "b:latest"), "/models/blobs/sha256-abc")
+        assert w.residency.installed.blobs == dict.fromkeys(("a:latest", "b:latest"), "/models/blobs/sha256-abc")
         assert w.ollama.count("/api/show") == 1
         first, second = (await w.fact(m.ModelsListed)).models
         assert (first.kv_token, first.trained) == (second.kv_token, second.trained) != (0, 0)
@@ -619,7 +619,9 @@ async def test_a_list_under_way_is_shared() -> None:
     """Who asks for the list while it is read waits for that one."""
     async with world() as w:
         w.ollama.install("a:latest")
-        await asyncio.gather(*(w.residency.listing() for _ in range(3)), *(w.residency.relisted() for _ in range(3)))
+        await asyncio.gather(
+            *(w.residency.listing() for _ in range(3)), *(w.residency.installed.read_again() for _ in range(3))
+        )
         assert w.ollama.count("/api/tags") == 1
 
 
@@ -627,13 +629,13 @@ async def test_unknown_names_have_the_list_read_once_more_and_not_all_the_time()
     """What was installed a moment ago is found; a crowd of unknown names costs one reading in so many seconds."""
     async with world(Patience(relist=0.1)) as w:
         await w.residency.listing()
-        listed = w.residency.listed_at
+        listed = w.residency.installed.listed_at
         assert listed is not None
         w.ollama.install("a:latest")
-        await asyncio.gather(*(w.residency.relisted() for _ in range(20)))
+        await asyncio.gather(*(w.residency.installed.read_again() for _ in range(20)))
         assert [row.name for row in w.facts[-1].models] == ["a:latest"]  # type: ignore[union-attr]
         assert w.ollama.count("/api/tags") == 2
-        assert w.residency.listed_at >= listed + 0.1
+        assert w.residency.installed.listed_at >= listed + 0.1
 
 
 # --- away and back -----------------------------------------------------------------------------------------------
@@ -704,6 +706,7 @@ async def test_a_reset_is_not_called_a_refusal() -> None:
         w.residency.look()
         down = await w.fact(m.OllamaDown)
         assert down.error == "Server disconnected without sending a response."
+        del w.ollama.scripts["/api/ps"]
         await w.fact(m.OllamaUp)
 
 

@@ -137,6 +137,8 @@ class Clients(ABC):
                 self._unload(order.model)
             case m.Look():
                 self.look()
+            case m.RestartOllama():
+                raise AssertionError("this world is not configured for restarts")
             case m.WakeAt():
                 self._tick += 1
                 self.after(max(0.0, order.when - self.now), partial(self._ticked, self._tick, order.when))

@@ -49,3 +49,5 @@ class Config:
     load_limit: float | None = None  # seconds; None: the larger of 10 min and 5 x learned
     stall_silence: float = 1800.0
     stall_after_cut: float = 60.0
+    restart_every: float | None = None  # seconds between two restarts of Ollama, at least; None: it is never restarted
+    restart_drain: float = 120.0  # seconds that running answers get before a restart

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from scheduler.core import operator, requests
+from scheduler.core import operator, requests, restarts
 from scheduler.core.messages import AbandonLoad, Order
 from scheduler.core.refusals import RETRY_AFTER
 from scheduler.core.state import CoreState, ModelState, Request
@@ -32,7 +32,7 @@ def next_due(state: CoreState) -> float | None:
     """The next time at which `expire` has something to do; None for never."""
     times = [model.since + load_limit(state, model) for model in _loading(state) if not model.abandoned_load]
     times += [until for name in state.present if (until := state.models[name].stays_until) > state.at]
-    times += operator.next_due(state)
+    times += [*operator.next_due(state), *restarts.next_due(state)]
     oldest = _oldest(state)
     if oldest is not None:
         times.append(oldest.arrived + state.config.give_up)

@@ -16,6 +16,7 @@ from scheduler.core import (
     refusals,
     requests,
     residency,
+    restarts,
     sizes,
     stall,
     transition,
@@ -83,6 +84,8 @@ class Machine:
                 return self._ollama_up(fact)
             case m.OllamaDown():
                 return self._ollama_down(fact)
+            case m.Restarted():
+                return restarts.done(state, fact)
             case m.MemorySeen():
                 return residency.memory_seen(state, fact) + self._refuse_impossible()
             case (
@@ -116,7 +119,7 @@ class Machine:
 
     def _settle(self) -> list[m.Order]:
         """Expire, advance, repair and ask the policy, until nobody has anything more to do."""
-        orders = deadlines.expire(self.state)
+        orders = deadlines.expire(self.state) + restarts.order(self.state)
         for _ in range(SETTLED_BY_THEN):
             steps = wishes.grant(self.state, self._world) + operator.forward_replacements(self.state, self._world)
             steps += transition.advance(self.state, self._world)
@@ -179,13 +182,14 @@ class Machine:
         if state.ollama != "up":
             state.ollama, state.ollama_since = "up", fact.at
         state.ollama_version, state.stand_in, state.ollama_error = fact.version, fact.stand_in, ""
+        state.hung = False
         state.looking = False
         return requests.look(state, "Ollama answers")
 
     def _ollama_down(self, fact: m.OllamaDown) -> list[m.Order]:
         state = self.state
         state.looking = True
-        state.ollama_error = fact.error
+        state.ollama_error, state.hung = fact.error, fact.hung
         if state.ollama == "down":
             return []
         state.ollama, state.ollama_since = "down", fact.at

@@ -132,6 +132,7 @@ class Resident:
     context: int
     vram: int = 0
     digest: str = ""
+    dead: bool = False  # its runner's process is gone: Ollama would load it anew inside the next request
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +197,19 @@ class OllamaUp:
 
 @dataclass(frozen=True, slots=True)
 class OllamaDown:
-    """Ollama does not answer."""
+    """Ollama does not answer. `hung`: it takes connections, and says nothing."""
 
     at: float
     error: str
+    hung: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """The restart of Ollama that we ordered is done, or `error` says why it is not."""
+
+    at: float
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +276,7 @@ Fact = (
     | EngineSeen
     | OllamaUp
     | OllamaDown
+    | Restarted
     | MemorySeen
     | PhaseSet
     | Pinned
@@ -373,6 +384,17 @@ class Look:
     because: str
 
 
+# --- orders: to what runs Ollama -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RestartOllama:
+    """Have its service restart Ollama: something in it answers nobody, and unloading cannot mend it. Comes back as
+    `Restarted`."""
+
+    because: str
+
+
 # --- orders: to ourselves ----------------------------------------------------------------------------------------
 
 
@@ -392,4 +414,17 @@ class WakeAt:
     when: float
 
 
-Order = Forward | Refuse | AnswerProbe | AnswerWish | Recall | Load | AbandonLoad | Unload | Look | Record | WakeAt
+Order = (
+    Forward
+    | Refuse
+    | AnswerProbe
+    | AnswerWish
+    | Recall
+    | Load
+    | AbandonLoad
+    | Unload
+    | Look
+    | RestartOllama
+    | Record
+    | WakeAt
+)

@@ -155,7 +155,7 @@ def ended(state: CoreState, fact: Ended) -> list[Order]:
         model.last_cut = None
     if fact.outcome == "answered" and request.kind == "request" and (fact.status or 200) < 400:
         _learn(state, model, request, fact)
-    troubled = fact.outcome == "failed" or (fact.status or 0) >= 500
+    troubled = fact.outcome == "failed" or bool(fact.error) or (fact.status or 0) >= 500
     if state.passthrough or not (troubled or stray or request.kind == "replace"):
         return []
     if stray:  # Ollama may have loaded its model meanwhile

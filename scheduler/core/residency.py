@@ -1,6 +1,6 @@
 """What facts about models and memory do to the core's memory: loads, unloads, /api/ps, the list, the budget."""
 
-from scheduler.core import requests, sizes, transition
+from scheduler.core import requests, sizes, stall, transition
 from scheduler.core.lifecycle import move
 from scheduler.core.messages import (
     Loaded,
@@ -200,6 +200,8 @@ def _seen(state: CoreState, model: ModelState, row: Row, asked: float) -> list[O
         _measure(state, model, row.size, row.context)
         if other:
             return [Record(model.name, "reloaded", f"somebody loaded it with {row.context} tokens of context")]
+        if row.dead:
+            return stall.died(state, model)
     return []
 
 

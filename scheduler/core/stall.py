@@ -35,6 +35,12 @@ def engine_seen(state: CoreState, fact: EngineSeen) -> list[Order]:
     return _heal(state, model, f"{model.running} outstanding, engine idle for {idle:.0f} s")
 
 
+def died(state: CoreState, model: ModelState) -> list[Order]:
+    """The runner's process is gone while /api/ps lists it: Ollama 0.32 notices that only when it pings the runner for
+    the next request, and loads it anew inside that. So nobody is sent to it until a transition of ours has been."""
+    return [] if model.stalled else _heal(state, model, "its runner died")
+
+
 def silence_limit(state: CoreState, model: ModelState, body_bytes: int) -> float:
     """Seconds without a byte after which a runner that cannot be asked is believed stalled."""
     expected = (model.first_byte_per_byte or 0.0) * body_bytes

@@ -188,6 +188,13 @@ class CoreState:
     ollama_since: float = 0.0
     ollama_version: str = ""
     ollama_error: str = ""
+    hung: bool = False  # it takes connections, and answers nothing
+    restart_wanted: str = ""  # why Ollama is to be restarted as soon as what still answers is done
+    restart_since: float = 0.0
+    restarting: bool = False
+    restarted_at: float | None = None  # when the last restart was ordered
+    restart_error: str = ""  # why the last one was none
+    restarts: int = 0
     stand_in: bool = False
     looking: bool = True  # what is resident must be read before anything is ordered
     look_since: float = 0.0  # a reading that was asked before this says nothing

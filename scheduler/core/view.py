@@ -59,6 +59,7 @@ class WorldView:
     def healthy(self) -> bool:
         state = self._state
         well = state.ollama == "up" and not state.looking and state.budget is not None
+        well = well and not (state.restart_wanted or state.restarting)
         return well and not state.passthrough and not self._straying
 
     @property

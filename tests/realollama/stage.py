@@ -132,6 +132,11 @@ class RealOllama:
         """Process id of `ollama serve`; RuntimeError while it is not running."""
         return self._server.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether `ollama serve` runs."""
+        return self._server.running
+
     # what happened
 
     def loads(self, model: str | None = None) -> list[Load]:
