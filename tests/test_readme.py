@@ -1,4 +1,4 @@
-"""The README keeps its word: every command in it is run, every table and link is held against the program."""
+"""README and operations keep their word: every command in them is run, tables and links are held to the program."""
 
 import asyncio
 import itertools
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from scheduler import (
+    control_command,
     demo_command,
     init_command,
     install_command,
@@ -21,6 +22,7 @@ from scheduler import (
     status_command,
     why_command,
 )
+from scheduler.control_bodies import SHAPES
 from scheduler.paths import DEMANDS, route
 from scheduler.settings import PAID_ALIASES
 from scheduler.settings_read import documented, settings_of
@@ -28,6 +30,7 @@ from scheduler.status_schema import Verdict
 from tests.started import ROOT, Started, surroundings
 
 README = (ROOT / "README.md").read_text("utf-8")
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text("utf-8")
 SHOWN = "text"  # the language of a block that shows what the block before it prints
 BLOCK_SECONDS = 60.0
 
@@ -92,7 +95,8 @@ def _played(folder: Path) -> None:
 
 
 async def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
-    """Each shell block runs as written, but for the ports, in front of the stand-in, and prints what is shown."""
+    """Each shell block of README and docs/operations.md runs as written, but for the ports, in front of the stand-in,
+    and prints what is shown."""
     if shutil.which("curl") is None:
         pytest.skip("curl is not there")
     _played(tmp_path / "bin")
@@ -100,6 +104,9 @@ async def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     blocks = [block for block in _blocks(README) if block.language == "sh" and "make " not in block.text]
     blocks = [block for block in blocks if "ollama-scheduler install" not in block.text]  # tests/test_launchd.py
     assert len(blocks) >= 5
+    further = [block for block in _blocks(OPERATIONS) if block.language == "sh"]
+    assert len(further) >= 2
+    pages = [*(("README.md", block) for block in blocks), *(("docs/operations.md", block) for block in further)]
     arguments = ("demo", "--stay", "--port", "0", "--speed", "10", "--state", str(state))
     async with Started.run(*arguments, home=tmp_path) as demo:
         ollama = (await demo.hears(r"stand-in .* at http://127\.0\.0\.1:(\d+)"))[1]
@@ -107,13 +114,13 @@ async def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
         await demo.hears("Ctrl-C ends all of it")
         environment = surroundings(tmp_path, {"OLLAMA_SCHEDULER_LISTEN": f"127.0.0.1:{port}"})
         environment["PATH"] = f"{tmp_path / 'bin'}{os.pathsep}{environment['PATH']}"
-        for block in blocks:
+        for page, block in pages:
             text = block.text.replace(":11450", f":{port}").replace(":11434", f":{ollama}")
             text = text.replace(".venv/bin/", "").replace("demo --port 0", "demo --port 0 --speed 8")
             code, said = await _run(text.replace("curl ", "curl --fail-with-body "), environment)
-            assert code == 0, f"README.md:{block.line}: exit code {code}\n{said}\n{demo.said}"
+            assert code == 0, f"{page}:{block.line}: exit code {code}\n{said}\n{demo.said}"
             for line in filter(None, block.shown.splitlines()):
-                assert re.search(_shown(line), said), f"README.md:{block.line}: {line!r} is not in\n{said}"
+                assert re.search(_shown(line), said), f"{page}:{block.line}: {line!r} is not in\n{said}"
         demo.interrupt()
         assert await demo.ends() == 0, demo.said
 
@@ -147,9 +154,9 @@ def test_every_link_leads_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def _table(heading: str) -> list[list[str]]:
-    """The rows of the README's table whose first header cell is `heading`, without backticks."""
-    _, found, rest = README.partition(f"\n| {heading} |")
+def _table(heading: str, page: str = README) -> list[list[str]]:
+    """The rows of the page's table whose first header cell is `heading`, without backticks."""
+    _, found, rest = page.partition(f"\n| {heading} |")
     assert found, heading
     rows = itertools.takewhile(lambda line: line.startswith("|"), rest.splitlines()[2:])
     return [[cell.strip().replace("`", "") for cell in row.strip("|").split("|")] for row in rows]
@@ -186,10 +193,22 @@ def test_exit_codes_are_those_of_the_commands() -> None:
         ("init", init_command.CODES),
         ("status", status_command.CODES),
         ("why", why_command.CODES),
+        ("phase", control_command.CODES),
         ("journal", journal_command.CODES),
         ("install", install_command.CODES),
     ):
         assert re.findall(r"\b(\d) ", told[name]) == re.findall(r"\b(\d) ", codes), name
+
+
+def test_the_commands_have_a_row_each() -> None:
+    """README and operations name every command that changes something, and none that is not there."""
+    assert set(SHAPES) == {name for row in _table("command") if row[0].startswith("phase") for name in _words(row[0])}
+    told = {word for row in _table("command", OPERATIONS) for word in _words(row[0].partition(" ")[0])}
+    assert told == {*SHAPES, "why"}
+
+
+def _words(cell: str) -> list[str]:
+    return re.findall(r"[a-z]+", cell.partition(":")[0])
 
 
 def test_verdicts_are_all_explained() -> None:
