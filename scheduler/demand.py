@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import quote
 
 from scheduler.core.messages import Kind
 
@@ -80,3 +81,11 @@ class Demand:
     remote: bool = False  # `:cloud` and remote models: passed straight through
     keep_alive: bool = False  # it came with a keep_alive that is not followed
     usage: bool = False  # it asked for a stream's last chunk to tell the tokens
+
+    def target(self, model: str = "") -> str:
+        """Path and query to send it to, where a form's model is said in the query; `model`: under that name."""
+        if not model or self.dialect != "openai-transcription":
+            return self.path
+        path, _, query = self.path.partition("?")
+        _, more, others = query.partition("&")
+        return f"{path}?model={quote(model)}{more}{others}"

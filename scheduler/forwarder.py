@@ -127,7 +127,9 @@ class Forwarder:
             return self._ended(run, "abandoned")
         run.stoppable = True
         try:
-            run.reply = reply = await self._upstream.send(demand.method, demand.path, exchange.headers, body)
+            run.reply = reply = await self._upstream.send(
+                demand.method, demand.target(run.name), exchange.headers, body
+            )
             await reply.head()
         except Broken as error:
             return self._in_vain(run, f"Ollama did not answer: {error}")

@@ -3,7 +3,9 @@
 import asyncio
 import hashlib
 import json
+import os
 import secrets
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -170,6 +172,39 @@ async def test_an_alias_is_shown_but_not_deleted(live: Live) -> None:
     async with live.http.delete("/api/delete", json={"model": "gpt-4"}) as answer:
         assert (answer.status, await answer.json()) == (404, {"error": "model 'gpt-4' not found"})
     assert await said(live, "gpt-4")
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+async def test_the_ollama_command_works_through_us(live: Live, real_binary: Path, tmp_path: Path) -> None:
+    """Create, run, copy, remove, stop: what a person types, an alias included."""
+    (tmp_path / "Modelfile").write_text(f"FROM {OTHER}\nSYSTEM Be short.\n")
+    env = {**os.environ, "OLLAMA_HOST": live.url.removeprefix("http://"), "HOME": str(tmp_path)}
+
+    async def run(*words: str) -> tuple[int | None, str]:
+        process = await asyncio.create_subprocess_exec(
+            real_binary, *words, env=env, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT
+        )
+        out, _ = await process.communicate()
+        return process.returncode, out.decode(errors="replace")
+
+    for words, code, told in (
+        (("run", "gpt-4", "hello"), 0, "library-"),
+        (("create", "mine", "-f", str(tmp_path / "Modelfile")), 0, "success"),
+        (("run", "mine", "hello"), 0, "library-other"),
+        (("cp", "mine", "yours"), 0, "copied 'mine' to 'yours'"),
+        (("rm", "mine"), 0, "deleted 'mine'"),
+        (("run", "yours", "hello"), 0, "library-other"),
+        (("rm", "yours"), 0, "deleted 'yours'"),
+        (("rm", "gpt-4"), 1, "model 'gpt-4' not found"),
+        (("run", "gpt-4", "hello"), 0, "library-"),
+        (("stop", CHAT), 0, ""),
+    ):
+        returned, out = await run(*words)
+        assert returned == code, (words, out)
+        assert told in out, words
+    await live.until(lambda: not live.state.present)
 
 
 # --- pull ------------------------------------------------------------------------------------------------------------

@@ -127,6 +127,17 @@ async def test_a_form_goes_on_as_it_came() -> None:
         assert (arrived.model, arrived.alias, arrived.kind, arrived.cls) == ("m:latest", "gpt-4", "request", "agent")
 
 
+async def test_a_form_goes_to_a_runner_by_its_own_name() -> None:
+    """Where the form's model is another name of the runner's blob, the query says the runner's."""
+    path = "/v1/audio/transcriptions"
+    async with StubUpstream({path: fine}) as stub, wired(stub.url, serve=False) as world:
+        connection = await world.ask(f"{path}?language=en", FORM, Content_Type=FORM_TYPE)
+        arrived = await world.core.fact(Arrived)
+        world.core.exchanges[arrived.id].take(Forward(arrived.id, "other:1b", 0, "the test says so"))
+        await connection.answer()
+        assert parse_qs(urlsplit(stub.calls[0].target).query) == {"model": ["other:1b"], "language": ["en"]}
+
+
 async def test_the_query_names_the_model_of_a_form() -> None:
     """Go looks there first, and so do we: no form can name one model to us and another to Ollama."""
     path = "/v1/audio/transcriptions"
