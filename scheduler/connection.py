@@ -201,7 +201,7 @@ class Connection(asyncio.Protocol):
         if not unread or self._ended:
             self.transport.close()
             return
-        self.read_on()
+        self._pause()  # what it still sends stays with it
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._loop.call_later(LINGER, self.close)

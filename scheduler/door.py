@@ -114,7 +114,6 @@ class Door:
         while True:
             try:
                 client, _ = await loop.sock_accept(listening)
-                await self._room()
                 await self._let_in(client)
             except OSError as error:
                 if error.errno in GONE:
@@ -132,6 +131,7 @@ class Door:
         loop = asyncio.get_running_loop()
         connection = Connection(self._hear, self._limits, self._lost)
         try:
+            await self._room()
             client.setblocking(False)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import secrets
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -27,7 +28,7 @@ from scheduler.origins import Border
 from scheduler.passing import Streamed
 from scheduler.paths import CONTROL, Route, allow, route as route_of, unserved
 from scheduler.reply import Headers
-from scheduler.request import Asked, Request
+from scheduler.request import Asked, Request, Room
 from scheduler.wire import WireConfig
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ NOT_FORWARDED = frozenset((b"host", b"origin", b"content-length", b"expect"))
 
 LARGE = 1 << 20  # bytes of a body from which it is understood beside the loop: 20 MB take a tenth of a second
 SMALL = 1 << 13  # bytes up to which it never is
+TURN = 0.0005  # seconds such a thread may keep the loop from going on; Python's own limit is ten times that
 PIECES = 2000  # keys, lists and objects from which it is: each takes some 0.02 ms
 SHUTTING_DOWN = "the scheduler is shutting down"
 NOWHERE = Body(b"", b"")  # in an exchange's demand: its body is with the store
@@ -91,11 +93,13 @@ class Listener:
         self._accepting = True
         self._emptied: asyncio.Event | None = None
         self._beside = ThreadPoolExecutor(2, "understand")  # few: each takes time of the loop's
+        self._coming = Room(wire.body_room)
         self.door = Door(self._hear, wire, wire.connections)
         self.exchanges: dict[str, Exchange] = {}  # every request accepted and not yet over, by id
 
     async def start(self) -> None:
         """Listen. Raises OSError if the address is taken."""
+        sys.setswitchinterval(TURN)
         await self.door.open(self._wire.host, self._wire.port)
 
     @property
@@ -175,6 +179,8 @@ class Listener:
                 target, raw = request.raw_path, await self._body(request)
                 if route.kind == "show":
                     target, raw = library.shown(route, target, raw, self.rules.aliases)
+                if route.kind == "call":
+                    request.leave_with_end()
                 limit = None if route.kind == "call" else self._wire.read_seconds
                 await self._pass_on(request, target, raw, client, limit)
 
@@ -188,6 +194,7 @@ class Listener:
         """A call that changes what is installed; one that replaces an installed model waits until that is idle and
         out of memory. Its body is read whole: Ollama begins to answer before it has seen the end of one."""
         body = await self._body(request)
+        request.leave_with_end()
         demand = library.replacing(route, request.method, request.raw_path, body, request.peer)
         try:
             if demand is not None and not self._is_unknown(demand.model):
@@ -260,7 +267,7 @@ class Listener:
 
     async def _body(self, request: Request) -> bytes:
         """The whole body of a request whose client waits for what comes of it."""
-        return await request.read(self._wire.body_limit)
+        return await request.read(self._wire.body_limit, self._coming)
 
 
 def _fail(client: Client, route: Route, failure: Failure) -> None:

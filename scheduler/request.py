@@ -7,7 +7,7 @@ from typing import Protocol
 from urllib.parse import parse_qsl
 
 from scheduler.client import end_to_end
-from scheduler.errors import BadRequest
+from scheduler.errors import BadRequest, Refused
 from scheduler.heads import Head, Pairs
 from scheduler.inflow import Inflow
 from scheduler.wire import WireConfig
@@ -30,6 +30,14 @@ class Asked:
     headers: Mapping[str, str]  # fold case
     peer: str
     body: Callable[[], Awaitable[bytes]]
+
+
+@dataclass(slots=True)
+class Room:
+    """Bytes that bodies may take while they come in: `limit` in all, `taken` now."""
+
+    limit: int
+    taken: int = 0
 
 
 class Line(Protocol):
@@ -107,9 +115,9 @@ class Request:
         while piece := await self._inflow.take():
             yield piece
 
-    async def read(self, limit: int) -> bytes:
+    async def read(self, limit: int, room: Room) -> bytes:
         """The whole body, kept nowhere else. Raises BadRequest: 413 beyond `limit` bytes, 408 where it takes too long,
-        400 where it is broken; and Left when its client went."""
+        400 where it is broken; Refused where all that are being read fill `room`; and Left when its client went."""
         too_large = BadRequest(413, f"request body too large: more than {limit} bytes")
         if (self.content_length or 0) > limit:
             raise too_large
@@ -123,11 +131,16 @@ class Request:
             async with asyncio.timeout(seconds):
                 while piece := await self._inflow.take():
                     size += len(piece)
+                    room.taken += len(piece)
                     if size > limit:
                         raise too_large
+                    if room.taken > room.limit:
+                        raise Refused(503, "server busy, please try again.  maximum pending requests exceeded", 5)
                     parts.append(piece)
         except TimeoutError as error:
             raise BadRequest(408, f"request body not whole after {seconds:g} s") from error
+        finally:
+            room.taken -= size
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def rest(self, limit: int) -> None:

@@ -11,6 +11,7 @@ class WireConfig:
     host: str = "127.0.0.1"
     port: int = 11450
     body_limit: int = 256_000_000  # one request's body
+    body_room: int = 768_000_000  # all bodies that are coming in, together
     buffer: int = 16 << 20  # of one answer, waiting for its client
     client_silence: float = 60.0  # a client that takes no byte for so long is cut
     read_seconds: float = 30.0  # for a listing or another read

@@ -174,7 +174,6 @@ NAMES: tuple[str, ...] = (
     "qwen-f\u0430st",
     "K\u212a:latest",  # the Kelvin sign folds to k
     "\u202eqwen-fast",
-    "qwen-fast\n",
     "qwen-fast\r\nX-Injected: 1",
     "qwen fast",
     "$(reboot)",
