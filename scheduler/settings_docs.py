@@ -17,8 +17,8 @@ _HEAD = """# Settings
 
 <!-- Made by `python -m scheduler.settings_docs` from scheduler/settings.py; a test keeps the two alike. -->
 
-The configuration is one TOML file, read once at start. Without `--config FILE` (or `OLLAMA_SCHEDULER_CONFIG`, which is
-the same) it is `config.toml` in the platform's configuration folder:
+The configuration is one TOML file, read at start and again on `reload` or SIGHUP. Without `--config FILE` (or
+`OLLAMA_SCHEDULER_CONFIG`, which is the same) it is `config.toml` in the platform's configuration folder:
 `~/Library/Application Support/ollama-scheduler` on a Mac, `~/.config/ollama-scheduler` on Linux.
 A file named but missing is an error; without the default file the documented one at the end of this page holds.
 

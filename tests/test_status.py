@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +99,8 @@ def test_every_field_is_explained_and_nothing_else_allowed() -> None:
     for part in [schema, *schema["$defs"].values()]:
         assert part["additionalProperties"] is False
         assert set(part["required"]) == set(part["properties"])
-        for name, field in part["properties"].items():
-            assert field["description"].endswith(".")
+        for name, explained in part["properties"].items():
+            assert explained["description"].endswith(".")
             assert f"| `{name}` |" in page
     with pytest.raises(jsonschema.ValidationError):
         CHECK.validate({**Scene().status(), "surprise": 1})
@@ -490,3 +490,96 @@ def test_why_is_right(seed: int) -> None:
         assert bool(said["load"]) is (
             play.machine.state.transition is not None and name in play.machine.state.transition.load
         )
+
+
+def test_what_people_said_is_shown() -> None:
+    """Pins with owner and end, a pause, asked loads and unloads: in /status, as long as they hold, and in `why`."""
+    scene = Scene()
+    scene.tell(m.Pinned(scene.at, FAST, scene.at + 90.0, "ada", "refuse"))
+    scene.load(FAST)
+    (pin,) = scene.status(8.0)["pins"]
+    assert (pin["model"], pin["owner"], pin["left"], pin["others"]) == (FAST, "ada", 70.0, "refuse")
+    assert "It is pinned by ada for another 78 s." in why(scene.machine.state, FAST, scene.at)["sentences"]
+    scene.tell(m.Ticked(1090.0))
+    assert scene.status()["pins"] == []
+    scene.tell(m.LoadAsked(scene.at, QUALITY, "ada"))
+    assert scene.status()["loads_asked"] == {QUALITY: "ada"}
+    assert "Its load was asked for by ada." in why(scene.machine.state, QUALITY, scene.at)["sentences"]
+    assert "Its load was asked for by ada." not in why(scene.machine.state, CODER, scene.at)["sentences"]
+
+
+def test_a_pause_is_no_trouble_however_long() -> None:
+    """Paused is a verdict of its own, told with its end; those who wait for hours are not stuck."""
+    scene = Scene()
+    scene.tell(m.Paused(scene.at, "ada", scene.at + 7200.0))
+    scene.arrive(FAST, "r1")
+    told = scene.status(3600.0)
+    assert (told["verdict"], told["needs_you"]) == ("paused", [])
+    assert told["headline"] == "Paused by ada for another 3600 s; nothing in memory; 1 waiting."
+    assert told["requests"][0]["waits_for"] == "the pause by ada to end for another 3600 s"
+    assert (told["paused"]["left"], told["paused"]["others"]) == (3600.0, "wait")
+    scene.tell(m.Resumed(scene.at + 1, "ada"))
+    assert scene.status()["paused"] is None
+
+
+def test_waiting_for_a_pin_is_not_stuck() -> None:
+    """One whom a pin keeps out waits for its end, and /status says for which, by whom and how long."""
+    scene = Scene()
+    scene.tell(m.Pinned(scene.at, QUALITY, scene.at + 140.0, "ada"))
+    scene.load(QUALITY)
+    scene.arrive(CODER, "r1")
+    told = scene.status(100.0)
+    assert told["verdict"] == "busy"
+    assert told["requests"][0]["waits_for"] == "the pin of qwen-quality-128k by ada to end for another 28 s"
+
+
+def test_passthrough_is_said_before_anything_else() -> None:
+    """The escape hatch is a verdict of its own, the headline, and the first thing a person has to do."""
+    scene = Scene()
+    scene.tell(m.PassthroughSet(scene.at, True, "ada"))
+    scene.arrive(FAST, "r1")
+    scene.tell(m.OllamaDown(scene.at, "connection refused"))
+    told = scene.status(5.0)
+    assert (told["verdict"], told["passthrough"]["owner"], told["passthrough"]["running"]) == ("passthrough", "ada", 1)
+    assert told["headline"].startswith("PASSTHROUGH is on, by ada: everything is forwarded unscheduled")
+    assert [need["type_this"] for need in told["needs_you"]] == ["ollama-scheduler passthrough off", "ollama serve"]
+    assert told["needs_you"][0]["since"] == told["passthrough"]["since"] == told["started"]
+    scene.tell(m.PassthroughSet(scene.at, False, "ada"))
+    assert scene.status()["passthrough"] is None
+
+
+@dataclass
+class Configured:
+    """A configuration in force."""
+
+    file: Path | None = Path("config.toml")
+    loaded: float = 1000.0
+    tried: float = 1005.0
+    refused: list[str] = field(default_factory=list)
+    restart: list[str] = field(default_factory=list)
+
+
+def test_the_configuration_in_force_is_told() -> None:
+    """Which file holds since when; a refused one with its problems, also as the first warning; what needs a restart."""
+    scene = Scene()
+    plain = scene.status()["configuration"]
+    assert (plain["file"], plain["state"], plain["loaded_at"]) == (None, "in force", scene.status()["started"])
+    refused = Configured(refused=["sets: is bad"], restart=["listen needs a restart"])
+    told = scene.status(around=replace(AROUND, configured=refused))
+    assert told["configuration"]["file"] == "config.toml"
+    assert (told["configuration"]["state"], told["configuration"]["problems"]) == ("refused", ["sets: is bad"])
+    assert told["configuration"]["tried_at"] > told["configuration"]["loaded_at"]
+    assert told["configuration"]["needs_restart"] == ["listen needs a restart"]
+    assert told["warnings"][0] == "the configuration is refused and the old one stays: sets: is bad"
+    assert told["warnings"][1] == "listen needs a restart"
+
+
+def test_what_is_ignored_and_out_of_reach_is_counted() -> None:
+    """`keep_alive` that is not followed is counted; bytes that no order reaches are told, with what ends them."""
+    scene = Scene()
+    scene.tell(m.Arrived(scene.at, "r1", FAST, keep_alive=True))
+    assert scene.status()["keep_alive_ignored"] == 1
+    scene.machine.state.unreachable["sha256:1"] = 5_000_000_000
+    told = scene.status()
+    assert told["memory"]["unreachable"] == 5_000_000_000
+    assert any("5.0 GB are held by runners whose name got another blob" in each for each in told["warnings"])
