@@ -65,7 +65,7 @@ def catalogue(module: Path) -> list[StagedModel]:
         )
         for name in sorted(talk)
     ]
-    return [*words, WordModel(QUANTIZED, SMALL, load_seconds=0.0), *embedders(module)]
+    return [*words, WordModel(QUANTIZED, SMALL, load_seconds=0.0, marked="F16"), *embedders(module)]
 
 
 def embedders(module: Path) -> list[StagedModel]:

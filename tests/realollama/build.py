@@ -26,9 +26,12 @@ LAUNCHERS = {
 export PYTHONHOME="$OLLAMA_STAGE_PYTHONHOME" PYTHONPATH="$OLLAMA_STAGE_PYTHONPATH" PYTHONDONTWRITEBYTECODE=1
 exec -a "$0" "$OLLAMA_STAGE_PYTHON" "$OLLAMA_STAGE_SHIM" "$@"
 """,
-    # `/api/create` runs `llama-quantize [flags] IN OUT COPY`
+    # `/api/create` runs `llama-quantize [flags] IN OUT TYPE`, with COPY as type where none is asked for
     "llama-quantize": """#!/bin/bash
-cp -- "${@: -3:1}" "${@: -2:1}"
+cp -- "${@: -3:1}" "${@: -2:1}" || exit
+[ "${@: -1}" = COPY ] && exit
+export PYTHONHOME="$OLLAMA_STAGE_PYTHONHOME" PYTHONPATH="$OLLAMA_STAGE_PYTHONPATH" PYTHONDONTWRITEBYTECODE=1
+exec "$OLLAMA_STAGE_PYTHON" "${OLLAMA_STAGE_SHIM%/*}/quantize.py" "${@: -2}"
 """,
 }
 

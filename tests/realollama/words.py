@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.realollama.models import write_model
+from tests.realollama.quantize import mark
 from tests.realollama.store import StagedModel
 
 SENTENCE = (
@@ -49,11 +50,15 @@ def once(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class WordModel(StagedModel):
-    """A staged model with words, template and licence of its own choice; the context is what Ollama chooses."""
+    """A staged model with words, template and licence of its own choice; the context is what Ollama chooses.
+
+    marked: the file type that its head tells, such as F16, whatever its tensors are.
+    """
 
     num_ctx: int | None = None
     thinks: bool = False
     licence: str = ""
+    marked: str = ""
 
     @property
     def answer(self) -> tuple[str, ...]:
@@ -63,12 +68,14 @@ class WordModel(StagedModel):
 
     def recipe(self) -> list[Any]:
         """What the GGUF and its entry in the store are made of, as JSON."""
-        return [*super().recipe(), "plain name", self.creation(), CALLS if self.tools else {}]
+        return [*super().recipe(), "plain name", self.marked, self.creation(), CALLS if self.tools else {}]
 
     def write(self, file: Path) -> None:
         """Write the GGUF."""
         plain = self.name.encode().hex()  # llama.cpp treats some names (phi-3) in a way of their own
         write_model(file, plain, self.answer, scenes=CALLS if self.tools else {})
+        if self.marked:
+            mark(str(file), self.marked)
 
     def creation(self) -> dict[str, Any]:
         """What `/api/create` is told beside name and file."""
