@@ -36,7 +36,9 @@ async def serve(stage: Stage, host: str, port: int, parent: int | None) -> None:
     async with asyncio.TaskGroup() as tasks:
         server = Server(stage, tasks)
         server.memory.start()
-        runner = web.AppRunner(server.app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+        runner = web.AppRunner(
+            server.app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1, auto_decompress=False
+        )
         await runner.setup()
         try:
             await web.SockSite(runner, listening).start()

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import zstandard
 from aiohttp import web
 
 from scheduler.standin import listings
@@ -16,6 +17,7 @@ from scheduler.standin.requests import go_object, inputs_of, said_in, text_of, w
 from scheduler.standin.responses import Responses
 from scheduler.standin.serving import Serving, Wish, WrittenBy, json_answer
 
+_SEEN = frozenset({"image_url", "input_audio", "input_image", "image"})
 _INPUT_KINDS = {int: "number", float: "number", bool: "bool", dict: "object"}
 _GO_KINDS = {int: "float64", float: "float64", bool: "bool", dict: "map[string]interface {}", type(None): "<nil>"}
 
@@ -101,7 +103,8 @@ class Compatible:
             if not said and what == "generate":
                 async with self._serving.memory.lease(model, options, None):
                     return _loaded(dialect, stream=stream)
-            return await self._serving.answer(request, Wish(model, options, None, said, most, stream), dialect)
+            wish = Wish(model, options, None, said, most, stream, seen=_sees(body.get("messages") or body.get("input")))
+            return await self._serving.answer(request, wish, dialect)
 
     async def _embeddings(self, request: web.Request) -> web.StreamResponse:
         with WrittenBy(openai_error, GIN_JSON):
@@ -125,6 +128,8 @@ class Compatible:
     async def _body(self, request: web.Request, shape: str) -> dict[str, Any]:
         """The request; one for the cloud is turned away before it is looked at, in Ollama's native words."""
         raw = await request.read()
+        if request.headers.get("Content-Encoding") == "zstd" and raw:
+            raw = _unpacked(raw)
         body = go_object(raw, "EOF", shape)
         name = text_of(body, "model")
         if name and self._serving.is_for_cloud(name):
@@ -146,6 +151,21 @@ def _check_contents(messages: list[Any]) -> None:
         content = message.get("content") if isinstance(message, dict) else None
         if not isinstance(content, str | list) and not (isinstance(message, dict) and message.get("tool_calls")):
             raise Refusal(400, f"invalid message content type: {_GO_KINDS[type(content)]}")
+
+
+def _sees(messages: object) -> bool:
+    """Whether a picture or sound is among the blocks of the messages."""
+    given = messages if isinstance(messages, list) else []
+    contents = [message.get("content") for message in given if isinstance(message, dict)]
+    blocks = [block for content in contents if isinstance(content, list) for block in content]
+    return any(isinstance(block, dict) and block.get("type") in _SEEN for block in blocks)
+
+
+def _unpacked(raw: bytes) -> bytes:
+    try:
+        return zstandard.ZstdDecompressor().decompressobj().decompress(raw)
+    except zstandard.ZstdError as error:
+        raise Refusal(400, "failed to decompress zstd body") from error
 
 
 def _wants_usage(body: dict[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 import json
 import re
 
+JSON_BLANKS = " \t\r\n"
 _LITERALS = {"n": "null", "t": "true", "f": "false"}
 _VALUE = re.compile(r'[{\["\d-]')
 _PLACES = {
@@ -20,10 +21,10 @@ def complaint(error: json.JSONDecodeError) -> str:
     """The same fault in Go's words; Python names the same character, but for a trailing comma and a literal."""
     text, place = error.doc, error.pos
     if error.msg.startswith("Illegal trailing comma"):
-        place = len(text) - len(text[place + 1 :].lstrip())
+        place = len(text) - len(text[place + 1 :].lstrip(JSON_BLANKS))
     if error.msg.startswith("Invalid \\"):
         place += 1
-    if place >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
+    if place >= len(text.rstrip(JSON_BLANKS)) or error.msg.startswith("Unterminated string"):
         return "unexpected EOF"
     if error.msg.startswith("Expecting value"):
         return _no_value(text, place)
@@ -36,7 +37,7 @@ def complaint(error: json.JSONDecodeError) -> str:
 def _no_value(text: str, place: int) -> str:
     literal = _LITERALS.get(text[place], "")
     for offset, wanted in enumerate(literal):
-        if place + offset >= len(text.rstrip()):
+        if place + offset >= len(text.rstrip(JSON_BLANKS)):
             return "unexpected EOF"
         if text[place + offset] != wanted:
             return _unexpected(text[place + offset], f"in literal {literal} (expecting '{wanted}')")
@@ -56,4 +57,6 @@ def _inside(text: str, place: int) -> str:
 
 def _unexpected(character: str, where: str) -> str:
     shown = {"'": "\\'", '"': '"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(character, character)
+    if len(shown) == 1 and shown < " ":
+        shown = f"\\x{ord(shown):02x}"
     return f"invalid character '{shown}' {where}"

@@ -69,7 +69,8 @@ class Inference:
             async with self._memory.lease(model, options, keep):
                 return json_answer(dialect.at_once("load"))
         most = whole_number(options_of(body), "num_predict")
-        wish = Wish(model, options, keep, said, most, body.get("stream") is not False)
+        stream, cut = body.get("stream") is not False, body.get("truncate") is not False
+        wish = Wish(model, options, keep, said, most, stream, truncate=cut, seen=_sees(body))
         return await self._serving.answer(request, wish, dialect)
 
     async def _embed(self, request: web.Request) -> web.StreamResponse:
@@ -103,6 +104,11 @@ class Inference:
 def thinks(told: object) -> bool:
     """Whether `think` asks for it: true, or a level (`ThinkValue` of api/types.go)."""
     return told is True or (isinstance(told, str) and told in ("high", "medium", "low", "max"))
+
+
+def _sees(body: dict[str, Any]) -> bool:
+    messages = body.get("messages") or [body]
+    return any(isinstance(each, dict) and bool(each.get("images")) for each in messages)
 
 
 def _checked(body: dict[str, Any]) -> dict[str, Any]:

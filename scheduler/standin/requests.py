@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from scheduler.standin.gosyntax import complaint
+from scheduler.standin.gosyntax import JSON_BLANKS, complaint
 from scheduler.standin.memory import RELOADING_OPTIONS, RunnerOptions
 from scheduler.standin.refusal import Refusal
 from scheduler.standin.stage import Stage, StagedModel
@@ -88,11 +88,11 @@ _FITS: dict[str, tuple[type, ...]] = {_STRING: (str,), _BOOL: (bool,), _INT: (in
 
 def go_object(raw: bytes, empty: str = "missing request body", shape: str = "api.Request") -> dict[str, Any]:
     """The body as Go reads it into the struct `shape`: keys fold case, the last one wins. Raises `Refusal` 400."""
-    text = raw.decode("utf-8", "replace")
-    if not text.strip():
+    text = raw.decode("utf-8", "replace").strip(JSON_BLANKS)
+    if not text:
         raise Refusal(400, empty)
     try:
-        body, _ = json.JSONDecoder(object_pairs_hook=_folded).raw_decode(text.lstrip())  # what follows is left alone
+        body, _ = json.JSONDecoder(object_pairs_hook=_folded).raw_decode(text)  # what follows is left alone
     except json.JSONDecodeError as error:
         raise Refusal(400, complaint(error)) from error
     except (ValueError, RecursionError) as error:

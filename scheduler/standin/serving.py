@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from scheduler.standin import listings
-from scheduler.standin.answers import PLAIN_JSON, Dialect, Tally, tokens_in
+from scheduler.standin.answers import PLAIN_JSON, Dialect, Tally, go_json, tokens_in
 from scheduler.standin.library import Installed, Library
 from scheduler.standin.memory import Memory, Runner, RunnerOptions
 from scheduler.standin.names import longest, referred, source_of
@@ -18,6 +18,9 @@ from scheduler.standin.requests import check_options, keep_alive_of, runner_opti
 from scheduler.standin.speech import Speech
 from scheduler.standin.stage import StagedModel
 
+NO_EYES = "Multimodal data provided, but model does not support multimodal requests."
+LEAST_CONTEXT = 256
+"""The engine rounds a context up to a multiple of so many tokens."""
 NO_EMBEDDINGS = "This server does not support embeddings. Start it with `--embeddings`"
 
 
@@ -31,6 +34,10 @@ class Wish:
     said: str
     most: int | None
     stream: bool
+    truncate: bool = True
+    """Whether a prompt that is longer than the context is cut in silence."""
+    seen: bool = False
+    """Whether pictures or sound came with it, which no staged model takes."""
 
 
 class Serving:
@@ -97,6 +104,8 @@ class Serving:
             tally.load = monotonic() - began
             if texts and not model.embedding:
                 raise Refusal(failed, NO_EMBEDDINGS)
+            if body.get("truncate") is False and any(tokens_in(text) > runner.options.num_ctx for text in texts):
+                raise Refusal(400, "the input length exceeds the context length")
             if texts:
                 async with self.memory.slot(runner):
                     await self._speech.listen(runner, sum(map(tokens_in, texts)), tally)
@@ -104,7 +113,14 @@ class Serving:
         return [listings.embedding(text, dimensions) for text in texts], tally
 
     async def _spoken(self, runner: Runner, wish: Wish, tally: Tally) -> AsyncIterator[str]:
-        await self._speech.listen(runner, tokens_in(wish.said), tally)
+        tokens = tokens_in(wish.said)
+        room = -(-runner.options.num_ctx // LEAST_CONTEXT) * LEAST_CONTEXT
+        if wish.seen:
+            raise Refusal(400, _engine_error(NO_EYES, "invalid_request_error"))
+        if tokens > room and not wish.truncate:
+            said = f"request ({tokens} tokens) exceeds the available context size ({room} tokens), try increasing it"
+            raise Refusal(400, _engine_error(said, "exceed_context_size_error", n_prompt_tokens=tokens, n_ctx=room))
+        await self._speech.listen(runner, tokens, tally)
         async for piece in self._speech.say(runner, wish.most, tally):
             yield piece
 
@@ -165,6 +181,11 @@ async def _send(request: web.Request, response: web.StreamResponse, data: bytes)
         await response.prepare(request)
     if data:
         await response.write(data)
+
+
+def _engine_error(message: str, kind: str, **more: int) -> str:
+    """What llama.cpp says of a request it does not take; Ollama passes it on as text."""
+    return go_json({"error": {"code": 400, "message": message, "type": kind, **more}}).decode()
 
 
 def json_answer(body: bytes, content_type: str = GIN_JSON) -> web.Response:

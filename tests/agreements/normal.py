@@ -9,6 +9,7 @@ TIMES = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 DIGESTS = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 IDS = re.compile(r"^(chatcmpl-|cmpl-|msg_|req_|resp_|rs_|fc_|call_)[0-9a-z]+$")
 TEMPLATES = re.compile(r"TEMPLATE .*?\n(?=PARAMETER|SYSTEM|$)", re.DOTALL)
+TOKENS = re.compile(r'((?:request \(|"n_prompt_tokens":))\d+')
 PLACES = re.compile(r"(?<= )/\S*/(?=blobs/|manifests/)")
 COUNTS = frozenset({"prompt_eval_count", "prompt_tokens", "total_tokens", "input_tokens"})
 """How many tokens a prompt has is the tokenizer's affair."""
@@ -116,6 +117,7 @@ def _parameter(line: str) -> str:
 
 
 def _plain(text: str) -> str:
+    text = TOKENS.sub(r"\1<tokens>", text)
     return PLACES.sub("<models>/", DIGESTS.sub("<digest>", TIMES.sub("<time>", text)))
 
 

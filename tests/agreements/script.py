@@ -5,15 +5,19 @@ A line `on narrow` names the stage it plays on (`sides.STAGES`; `plain` unless t
     POST /api/generate [Header: value] {"model": "small"}
 
 which is waited for and recorded, the same with a name in front (`a: POST …`), which runs on behind the next steps, or
-one of the words in `WORDS`. Everything after the path and the headers is the body as it stands; `$sha256(text)` in a
-line becomes that text's digest. A line that begins with `#` is a comment, an indented line goes on with the one before.
+one of the words in `WORDS`. Everything after the path and the headers is the body as it stands, packed where the header
+`Content-Encoding` says so; `$sha256(text)` in a line becomes that text's digest, `$words(7)` seven words. A line that
+begins with `#` is a comment, an indented line goes on with the one before.
 """
 
+import gzip
 import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import zstandard
 
 SCENARIOS = Path(__file__).parent
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -35,6 +39,8 @@ WORDS = {
 }
 _REQUEST = re.compile(rf"(?:(\w+): )?({'|'.join(METHODS)}) (\S+)((?: \[[\w-]+: [^\]]*\])*)(?: (.*))?", re.DOTALL)
 _HEADER = re.compile(r" \[([\w-]+): ([^\]]*)\]")
+_WORDS = re.compile(r"\$words\((\d+)\)")
+_PACKED = {"gzip": gzip.compress, "zstd": zstandard.compress}
 _DIGEST = re.compile(r"\$sha256\(([^)]*)\)")
 
 
@@ -101,10 +107,11 @@ def read(text: str, file: str) -> list[Scenario]:
 
 def step(line: str) -> Step:
     """One line read; raises `BadScenario`."""
-    if match := _REQUEST.fullmatch(_DIGEST.sub(_digest, line)):
-        name, method, path, headers, body = match.groups()
-        raw = None if body is None else body.encode()
-        return Request(line, method, path, tuple(_HEADER.findall(headers)), raw, name or "")
+    if match := _REQUEST.fullmatch(_WORDS.sub(_words, _DIGEST.sub(_digest, line))):
+        name, method, path, header_text, body = match.groups()
+        headers = tuple(_HEADER.findall(header_text))
+        raw = None if body is None else _PACKED.get(dict(headers).get("Content-Encoding", ""), bytes)(body.encode())
+        return Request(line, method, path, headers, raw, name or "")
     for word in sorted(WORDS, key=len, reverse=True):
         if line == word or line.startswith(f"{word} "):
             return Deed(line, word, tuple(line[len(word) :].split()))
@@ -124,6 +131,10 @@ def _whole_lines(text: str) -> Iterator[str]:
         kept = line.rstrip()
     if kept:
         yield kept
+
+
+def _words(match: re.Match[str]) -> str:
+    return " ".join(["word"] * int(match[1]))
 
 
 def _digest(match: re.Match[str]) -> str:
