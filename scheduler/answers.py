@@ -282,11 +282,6 @@ def _ending_events(end: bytes, mark: bytes) -> Literal["whole", "error", "cut"]:
     return "whole" if last.startswith(b"event: %b\n" % mark) else "cut"
 
 
-def ended(demand: Demand, tail: bytes) -> bool:
-    """True when the last bytes of a 200 answer show that the client was told its end, be it an error."""
-    return ending(demand, tail) != "cut"
-
-
 def tokens(demand: Demand, tail: bytes) -> tuple[int | None, int | None]:
     """Prompt and output tokens as the last bytes of an answer tell them (`TAIL` of them suffice); None: not told."""
     prompt, output = _COUNTS.get(demand.dialect, _NATIVE_COUNTS)

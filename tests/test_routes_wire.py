@@ -266,3 +266,13 @@ async def test_64_megabytes_are_taken() -> None:
         (call,) = [call for call in stub.calls if call.target == path]
         assert len(call.body) == len(body) - len("gpt-4") + len("m")
         assert worst < 2.0
+
+
+async def test_a_held_deletion_leaves_with_its_client() -> None:
+    """A client that hangs up before the model could leave has deleted nothing."""
+    async with StubUpstream({"/api/delete": fine}) as stub, wired(stub.url, serve=False) as world:
+        connection = await world.ask("/api/create", {"model": "m", "from": "x"})
+        arrived = await world.core.fact(Arrived)
+        connection.hang_up()
+        assert (await world.core.fact(Left)).id == arrived.id
+        assert stub.calls == []
