@@ -92,7 +92,7 @@ class Listener:
         self._ids = count(1)
         self._accepting = True
         self._emptied: asyncio.Event | None = None
-        self._beside = ThreadPoolExecutor(2, "understand")  # few: each takes time of the loop's
+        self._beside = ThreadPoolExecutor(1, "understand")  # each takes time of the loop's
         self._coming = Room(wire.body_room)
         self.door = Door(self._hear, wire, wire.connections)
         self.exchanges: dict[str, Exchange] = {}  # every request accepted and not yet over, by id
