@@ -79,8 +79,6 @@ async def test_runner_options_reload_nothing(worlds: Worlds) -> None:
 
 async def test_a_deleted_model_leaves_memory(worlds: Worlds) -> None:
     """A bare Ollama keeps the runner of a model that was deleted; behind us it is unloaded first."""
-    for path, body in [("copy", {"source": "probed", "destination": "doomed"}), ("show", {"model": "doomed"})]:
-        await _ok(worlds, _post(f"/api/{path}", **body))
     await _ok(worlds, _post("/api/generate", model="doomed", keep_alive=-1))
     await _ok(worlds, Shape("delete", ask="DELETE /api/delete", body='{"model":"doomed"}'))
     assert "doomed:latest" in await worlds.theirs.ps()

@@ -9,10 +9,10 @@ from typing import Any
 import zstandard
 
 FOLDER = Path(__file__).parent / "shapes"
-SENDINGS = frozenset(
-    {"chunked", "gzip", "zstd", "expect", "no-length", "half-closed", "twice", "megabytes", "kilobytes"}
-)
-KEYS = frozenset({"name", "ask", "headers", "body", "send", "raw", "answers", "first", "differs", "parts", "times"})
+LONG = {"KILOBYTES": "x" * 5_000, "MEGABYTES": "x" * (3 << 20)}
+"""What these words stand for in a body: more than a context is here, and more than a buffer holds."""
+SENDINGS = frozenset({"chunked", "gzip", "zstd", "expect", "no-length", "half-closed", "twice"})
+KEYS = frozenset({"name", "ask", "headers", "body", "send", "raw", "answers", "first", "differs", "parts", "fault"})
 
 NOT_YET: dict[str, str] = {}
 """Shapes that are not equal yet, by name, with what is missing; one that became equal must leave this list."""
@@ -23,8 +23,10 @@ class Shape:
     """One request as data.
 
     ask: method, path and perhaps version. headers: beside Host, Content-Type and Content-Length, or in their place.
+    body: where KILOBYTES and MEGABYTES stand for as many letters, and REGISTRY for the address of one.
     send: how the body travels (SENDINGS). raw: the whole request as written, in place of all that (lines end in CRLF).
     first: requests asked before it, on connections of their own, of both sides. answers: how many must come back.
+    fault: `MODEL KIND` or `MODEL KIND=VALUE`, staged on both sides while it is asked (tests/realollama/stage.py).
     differs: the row of docs/differences.md that this shows; parts: exactly what differs then.
     """
 
@@ -38,6 +40,7 @@ class Shape:
     first: tuple["Shape", ...] = ()
     differs: str = ""
     parts: frozenset[str] = frozenset()
+    fault: str = ""
     file: str = ""
 
     @property
@@ -45,13 +48,13 @@ class Shape:
         """Whether HTTP gives its answer no body."""
         return (self.raw or self.ask).lstrip().startswith("HEAD ")
 
-    def sent(self) -> list[bytes]:
+    def sent(self, registry: str = "") -> list[bytes]:
         """The bytes, in parts; after each part but the last an interim answer is awaited."""
         if self.raw is not None:
             return [
                 self.raw.lstrip("\n").replace("\r\n", "\n").replace("\n", "\r\n").encode("utf-8", "surrogateescape")
             ]
-        body = self._packed()
+        body = self._packed(registry)
         lines = [*self._request_line(), *self._head(body)]
         head = "\r\n".join([*lines, "", ""]).encode()
         payload = _chunked(body) if "chunked" in self.send and body is not None else body or b""
@@ -62,14 +65,13 @@ class Shape:
     def _request_line(self) -> list[str]:
         return [self.ask if " HTTP/" in self.ask else f"{self.ask} HTTP/1.1"]
 
-    def _packed(self) -> bytes | None:
+    def _packed(self, registry: str) -> bytes | None:
         if self.body is None:
             return None
-        body = self.body.encode("utf-8", "surrogateescape")
-        if "megabytes" in self.send:
-            body = body.replace(b"MEGABYTES", b"x" * (3 << 20))
-        if "kilobytes" in self.send:
-            body = body.replace(b"KILOBYTES", b"x" * 5_000)  # more than a context, here
+        text = self.body
+        for word, stands in {**LONG, "REGISTRY": registry}.items():
+            text = text.replace(word, stands)
+        body = text.encode("utf-8", "surrogateescape")
         if "gzip" in self.send:
             return gzip.compress(body, mtime=0)
         return zstandard.compress(body) if "zstd" in self.send else body
@@ -130,6 +132,7 @@ def _shape(row: dict[str, Any], file: str) -> Shape:
         first=tuple(_step(text) for text in row.get("first", ())),
         differs=row.get("differs", ""),
         parts=frozenset(row.get("parts", ())),
+        fault=row.get("fault", ""),
         file=file,
     )
 

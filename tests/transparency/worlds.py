@@ -15,6 +15,7 @@ from tests.live import Live
 from tests.realollama.models import CHAT_TEMPLATE
 from tests.realollama.stage import RealOllama, StagedModel
 from tests.transparency.compare import Difference, differences
+from tests.transparency.registry import registry
 from tests.transparency.shape import Shape
 from tests.transparency.wire import Heard, ask
 
@@ -67,6 +68,8 @@ AWAY = (
     _model("away"),
     _model("slow", words=30, tokens_per_second=40.0),
     _model("probed"),
+    _model("doomed"),
+    _model("dies"),
     _model("barred"),
     replace(_model("huge"), size_bytes=60_000_000_000),
 )
@@ -80,19 +83,30 @@ OUTSIDE = frozenset({"barred:latest", "huge:latest"})
 class Worlds:
     """Both sides. `theirs` is the bare Ollama, `behind` the one behind the daemon `live`."""
 
-    def __init__(self, theirs: RealOllama, behind: RealOllama, live: Live) -> None:
+    def __init__(self, theirs: RealOllama, behind: RealOllama, live: Live, registry: str) -> None:
         self.theirs, self.behind, self.live = theirs, behind, live
-        assert live.daemon.port
+        self._registry = registry
         self._masks = (_mask(theirs, theirs.port), _mask(behind, live.daemon.port))
 
     async def asked(self, shape: Shape) -> tuple[Heard, Heard]:
         """The shape asked of both, in the state that its first requests made."""
         for step in shape.first:
             await self._both(step)
-        return await self._both(shape)
+        if not shape.fault:
+            return await self._both(shape)
+        model, _, fault = shape.fault.partition(" ")
+        kind, _, value = fault.partition("=")
+        stages = (self.theirs, self.behind)
+        for stage in stages:
+            stage.fault(f"{model}:latest", **{kind: int(value) if value else True})
+        try:
+            return await self._both(shape)
+        finally:
+            for stage in stages:
+                stage.clear_faults()
 
     async def _both(self, shape: Shape) -> tuple[Heard, Heard]:
-        parts = shape.sent()
+        parts = shape.sent(self._registry)
         sides = [
             ask(port, parts, shape.answers, shape.bodiless, "half-closed" in shape.send)
             for port in (self.theirs.port, self.live.daemon.port)
@@ -127,7 +141,7 @@ async def two_worlds(folder: Path, **settings: Any) -> AsyncIterator[Worlds]:
         }
         live = await stack.enter_async_context(Live.start(behind.url, folder / "ours", **{**content, **settings}))
         await live.acquainted()
-        worlds = Worlds(theirs, behind, live)
+        worlds = Worlds(theirs, behind, live, await stack.enter_async_context(registry()))
         for model in RESIDENT:
             route = "/api/embed" if model.embedding else "/api/generate"
             await worlds.asked(Shape("load", ask=f"POST {route}", body=f'{{"model":"{model.name}"}}'))
