@@ -12,12 +12,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.integration.catalogue import catalogue
+from tests.integration.catalogue import FRESH, QUANTIZED, THINKER, catalogue, full
 from tests.integration.run import CONTEXT, Outcome, lay_data, run
 from tests.integration.source import compiled, module_folder
 from tests.realollama.build import Reason
@@ -25,9 +26,9 @@ from tests.realollama.fixtures import refuse
 from tests.realollama.stage import RealOllama, StagedModel
 from tests.started import Started
 
-pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(5400)]
 
-SECONDS = 600  # for one run; on a quiet machine it takes a tenth
+SECONDS = {False: 600, True: 2400}  # for one run, quick or of everything; a quiet machine needs a tenth
 LEAST = 100
 BUDGET = 38_000_000_000
 RUNNERS = 16
@@ -53,6 +54,7 @@ QUICK = "|".join(
         "TestEmbed(CosineDistanceCorrelation|LargeInput)",
         "TestEmbed(Truncation|StatusCode)/^all-minilm$",
         "TestModelsEmbed",
+        "TestQuantization",
         "TestAPIToolCalling$",
         "TestAPIToolCallingStress/^qwen3$",
         "TestModelsChat/^(mistral:latest|gemma4|phi3:latest|gpt-oss:20b)$",
@@ -70,7 +72,7 @@ class Runs:
     through: Outcome
     stage: RealOllama
     models: list[StagedModel]
-    status: dict[str, object]
+    status: dict[str, Any]
 
 
 def uncounted(kind: str) -> list[str]:
@@ -96,9 +98,8 @@ class Suite:
         every = catalogue(self.module)
         if pattern == EVERYTHING:
             return every
-        named = {f"{name}:latest" if ":" not in name else name for name in re.findall(r"[\w.:-]+", TALKERS + pattern)}
-        needed = ("llama3.2:1b", "qwen3:0.6b", "gemma2:2b", "deepseek-coder-v2:16b-lite-instruct-q2_K")
-        return [m for m in every if m.embedding or m.tools or m.name in named or m.name in needed]
+        named = {full(name) for name in re.findall(r"[\w.:-]+", pattern)} | {*FRESH, THINKER, QUANTIZED, "qwen3:0.6b"}
+        return [model for model in every if model.embedding or model.tools or model.name in named]
 
     @asynccontextmanager
     async def stage(self, pattern: str) -> AsyncIterator[RealOllama]:
@@ -116,7 +117,14 @@ class Suite:
         """Run the tests at `url`."""
         folder = next(self._folders)
         lay_data(self.module, folder)
-        return await run(self.program, url, folder, SECONDS, f"-test.run={pattern}", OLLAMA_BIN=str(self.binary))
+        return await run(
+            self.program,
+            url,
+            folder,
+            SECONDS[pattern == EVERYTHING],
+            f"-test.run={pattern}",
+            OLLAMA_BIN=str(self.binary),
+        )
 
 
 @pytest.fixture(scope="module")
@@ -155,17 +163,17 @@ async def both(suite: Suite, pattern: str) -> Runs:
         return Runs(direct, through, stage, models, status)
 
 
-async def told(url: str) -> dict[str, object]:
+async def told(url: str) -> dict[str, Any]:
     """/status of the daemon."""
     async with aiohttp.ClientSession() as session, session.get(f"{url}/status") as answer:
-        status: dict[str, object] = await answer.json()
+        status: dict[str, Any] = await answer.json()
         return status
 
 
 async def acquainted(url: str, models: int) -> None:
     """Wait until the daemon knows every model: it reads each one's details before it serves."""
     deadline = time.monotonic() + 120
-    while len((await told(url))["models"]) < models:  # type: ignore[arg-type]
+    while len((await told(url))["models"]) < models:
         assert time.monotonic() < deadline, await told(url)
         await asyncio.sleep(0.1)
 
