@@ -77,7 +77,8 @@ class Installed:
     async def _known(self, row: reading.Row) -> m.Listed:
         """A row of /api/tags with what /api/show adds; shown once per digest, since that never changes."""
         name, size, digest = normal_name(row.model or ""), int(row.size or 0), row.digest or ""
-        remote = bool(row.remote_model)
+        if row.remote_model:  # nothing of it is ever in this memory, and with its cloud off Ollama cannot show it
+            return m.Listed(name, size, digest=digest, remote=True)
         known = self._shown.get(digest)
         if known is None:
             try:
@@ -85,10 +86,9 @@ class Installed:
             except Unclear as error:  # this one hides neither the others nor itself; asked again with the next list
                 log.warning("ollama cannot show %s: %s", name, reading.reason(error))
                 self.unshown[name] = reading.reason(error)
-                plain = m.Listed(name, size, digest=digest, remote=remote)
+                plain = m.Listed(name, size, digest=digest)
                 return next((row for row in self._state().listed or () if row.name == name), plain)
             self._shown[digest] = known
         self.unshown.pop(name, None)
         shown, self.blobs[name] = known
-        remote = remote or shown.remote
-        return replace(shown, name=name, size=size, digest=digest, remote=remote)
+        return replace(shown, name=name, size=size, digest=digest)
