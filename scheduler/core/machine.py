@@ -251,10 +251,7 @@ class Machine:
     def _stop(self) -> list[m.Order]:
         self.state.stopping = True
         orders = transition.abort(self.state, "the daemon is stopping")
-        for name in list(self.state.demanded):
-            model = self.state.models[name]
-            orders += requests.refuse_waiting(self.state, model, 503, "shutting down", "the daemon is stopping")
-        return orders
+        return orders + requests.refuse_all(self.state, 503, "shutting down", "the daemon is stopping")
 
     def _wake(self, policy: float | None) -> list[m.Order]:
         times = [when for when in (policy, deadlines.next_due(self.state)) if when is not None]

@@ -170,16 +170,17 @@ def _cannot_unload(state: CoreState, name: str) -> str | None:
     held = [pin for pin in state.pins.values() if name in ("", pin.model)]
     if held:
         return f"{'; '.join(refusals.pinned(state, pin) for pin in held)}: unpin first"
-    if name and name not in state.present:
+    if name and name not in state.present and name not in state.asked:
         return f"'{name}' is not in memory"
     return _open(state)
 
 
 def _ask_out(state: CoreState, fact: UnloadAsked) -> list[Order]:
-    names = [fact.model] if fact.model else list(state.present)
+    names = [fact.model] if fact.model else list(dict.fromkeys((*state.present, *state.asked)))
     for name in names:
         state.asked.pop(name, None)
-        state.asked_out[name] = fact.by
+        if name in state.present:
+            state.asked_out[name] = fact.by
     return [Record(name, "unload asked for", f"by {fact.by}") for name in names]
 
 

@@ -200,6 +200,12 @@ def refuse_waiting(state: CoreState, model: ModelState, status: int, message: st
     return [refuse(state, request, status, message, because, retry) for request in everybody]
 
 
+def refuse_all(state: CoreState, status: int, message: str, because: str) -> list[Order]:
+    """Refuse everybody who waits, for whatever it is."""
+    everybody = [request for request in state.requests.values() if request.place == "waiting"]
+    return [refuse(state, request, status, message, because, RETRY_AFTER) for request in everybody]
+
+
 def refuse_missing(state: CoreState, model: ModelState) -> list[Order]:
     """Tell those who wait for `model` that it is not installed any more, once it is not in memory either."""
     if state.listed is None or model.installed or model.state != "absent":
