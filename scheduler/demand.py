@@ -81,6 +81,7 @@ class Demand:
     remote: bool = False  # `:cloud` and remote models: passed straight through
     keep_alive: bool = False  # it came with a keep_alive that is not followed
     usage: bool = False  # it asked for a stream's last chunk to tell the tokens
+    objection: str = ""  # what Ollama says against it if it has the model
 
     def target(self, model: str = "") -> str:
         """Path and query to send it to, where a form's model is said in the query; `model`: under that name."""

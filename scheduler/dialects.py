@@ -74,6 +74,7 @@ def understand(
         client=client,
         remote=remote,
         keep_alive=kind != "unload" and values.get("keep_alive") is not None,
+        objection="" if kind == "unload" else prompts.objection(dialect, values),
         usage=bool(gotypes.member(values.get("stream_options"), "include_usage")),
     )
 
@@ -113,7 +114,10 @@ def _transcription(target: str, raw: bytes, headers: Mapping[str, str], rules: R
 
 
 def unfit(demand: Demand, embedding: bool) -> BadRequest | None:
-    """What Ollama answers, without a load, where the model only makes embeddings and is asked to speak."""
+    """What Ollama answers, without a load, of a model that it has: the request contradicts itself, or the model only
+    makes embeddings and is asked to speak."""
+    if demand.objection:
+        return BadRequest(400, demand.objection)
     if not embedding or demand.kind == "unload" or "embed" in demand.dialect or demand.dialect == "library":
         return None
     what = "generate" if demand.dialect in _GENERATES else "chat"

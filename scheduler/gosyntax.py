@@ -25,6 +25,16 @@ def value_kind(raw: bytes) -> Kind:
     return _Scanner(raw).run()
 
 
+def only_kind(raw: bytes) -> Kind:
+    """The kind of the JSON value that `raw` is, and nothing beside it. Raises NotJSON as json.Unmarshal fails."""
+    scanner = _Scanner(raw)
+    kind = scanner.run()
+    scanner.skip()
+    if scanner.at < len(raw):
+        scanner.fail("after top-level value")
+    return kind
+
+
 def go_quote(text: str, quote: str = "'") -> str:
     """`text` between quotes, escaped as Go's strconv.Quote does (`quote` instead of its double one)."""
     short = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\"}

@@ -14,9 +14,15 @@ from typing import Any, Literal
 
 from scheduler.gojson import Field, Real, fold, read_body
 from scheduler.gosyntax import NotJSON
+from scheduler.images import base64_fault
 
 _NONE: Mapping[str, Go] = MappingProxyType({})
-_INT_BITS = {"int": 63, "int64": 63, "int32": 31}
+_INTS = {
+    "int": (-(2.0**63), 2.0**63),
+    "int64": (-(2.0**63), 2.0**63),
+    "int32": (-(2.0**31), 2.0**31),
+    "uint8": (0, 256),
+}
 _FLOAT32 = 3.4028235677973366e38  # halfway from the largest float32 to what would be the next
 
 
@@ -39,6 +45,17 @@ class Go:
 
 
 ANY = Go("interface {}", "any")
+_BYTE = Go("uint8", "int")
+
+
+def slice_of(elem: Go) -> Go:
+    """A Go slice."""
+    return Go(f"[]{elem.name}", "slice", elem)
+
+
+def struct(type_name: str, /, **fields: Go) -> Go:
+    """A Go struct, by its name with its package and its fields as JSON calls them."""
+    return Go(type_name, "struct", fields=MappingProxyType(fields))
 
 
 @dataclass(slots=True)
@@ -49,6 +66,7 @@ class Check:
     struct: str = ""
     path: tuple[str, ...] = ()
     field: Field | None = None  # the one of the body that is under way
+    inner: bool = False  # inside a type's own UnmarshalJSON: the outer struct is the one named
 
     def visit(self, value: Any, go: Go, top: bool = False) -> None:
         """Decode `value` into `go`. Raises NotJSON where a type's own UnmarshalJSON fails."""
@@ -87,7 +105,8 @@ class Check:
             self.mismatch(word(value), go.name)
             return
         struct, path = self.struct, self.path
-        self.struct = "" if go.name.startswith("struct ") else go.name.rpartition(".")[2]
+        if not self.inner:
+            self.struct = "" if go.name.startswith("struct ") else go.name.rpartition(".")[2]
         for key, item in value.items():
             name = field_name(key, go.fields)
             if name:
@@ -116,8 +135,14 @@ class Check:
         elif isinstance(value, float) and go.kind in ("int", "float"):
             self._number(value, go, top)
             return
+        elif go.kind == "bytes" and isinstance(value, list):
+            for item in value:
+                self.visit(item, _BYTE)
+            return
         else:
-            fits = go.kind == "bytes" and isinstance(value, list)
+            fits = False
+        if isinstance(value, str) and go.kind == "bytes" and (at := base64_fault(value)) is not None:
+            self.saved = self.saved or f"illegal base64 data at input byte {at}"
         if not fits:
             self.mismatch(word(value), go.name)
 
@@ -125,8 +150,8 @@ class Check:
         if go.kind == "float":
             fits = math.isfinite(value) and (go.name != "float32" or abs(value) <= _FLOAT32)
         else:
-            limit = 2.0 ** _INT_BITS[go.name]
-            fits = not isinstance(value, Real) and -limit <= value < limit
+            least, limit = _INTS[go.name]
+            fits = not isinstance(value, Real) and least <= value < limit
         if not fits:
             self.mismatch(f"number {self.field.text if top and self.field else f'{value:g}'}", go.name)
 
@@ -164,6 +189,14 @@ def member(value: Any, name: str) -> Any:
     if not isinstance(value, dict):
         return None
     return next((value[key] for key in reversed(value) if key == name or fold(key) == name), None)
+
+
+def text(value: Any, name: str) -> str:
+    """A field of an object that is a plain string in Go: null leaves it what it was."""
+    if not isinstance(value, dict):
+        return ""
+    told = (value[key] for key in reversed(value) if key == name or fold(key) == name)
+    return next((item for item in told if item is not None), "")
 
 
 def read(raw: bytes, into: Go) -> list[Field]:

@@ -10,8 +10,9 @@ from scheduler.demand import Dialect
 from scheduler.errors import BadRequest
 from scheduler.goduration import parse_keep_alive
 from scheduler.gojson import fold
-from scheduler.gotypes import member, word
-from scheduler.images import image_fault
+from scheduler.gosyntax import NotJSON, only_kind
+from scheduler.gotypes import member, text, word
+from scheduler.images import base64_fault, image_fault
 from scheduler.responses import check_responses, says_something
 
 Wants = Literal["request", "preload", "unload"]
@@ -67,13 +68,18 @@ def check_values(dialect: Dialect, values: Mapping[str, Any]) -> None:
 
 def check_input(dialect: Dialect, values: Mapping[str, Any]) -> None:
     """Raise BadRequest for what Ollama refuses after the model's name, but needs no model for."""
-    if dialect == "generate" and values.get("raw") and any(values.get(k) for k in ("template", "system", "context")):
-        raise BadRequest(400, "raw mode does not support template, system, or context")
     if dialect in ("embed", "openai-embeddings"):
         given = values.get("input")
         texts = given if isinstance(given, list) else [given or ""]
         if (given is not None and not isinstance(given, str | list)) or not all(isinstance(t, str) for t in texts):
             raise BadRequest(400, "invalid input type", voice="writer")
+
+
+def objection(dialect: Dialect, values: Mapping[str, Any]) -> str:
+    """What Ollama says against it once it knows that it has the model; "" for nothing."""
+    if dialect == "generate" and values.get("raw") and any(values.get(k) for k in ("template", "system", "context")):
+        return "raw mode does not support template, system, or context"
+    return ""
 
 
 def _check_logprobs(values: Mapping[str, Any]) -> None:
@@ -127,25 +133,47 @@ def _check_openai_chat(values: Mapping[str, Any]) -> None:
 def _check_openai_message(message: Any) -> None:
     content = member(message, "content")
     if isinstance(content, list):
-        if not all(map(_openai_part, content)):
-            raise BadRequest(400, "invalid message format")
+        for part in content:
+            if fault := _openai_part(part):
+                raise BadRequest(400, fault)
     elif not isinstance(content, str) and member(message, "tool_calls") is None:
         raise BadRequest(400, f"invalid message content type: {_go_type(content)}")
+    _check_calls(message)
 
 
-def _openai_part(part: Any) -> bool:
-    """True unless Ollama calls this part of a message "invalid message format". The keys of a part do not fold."""
-    if not isinstance(part, dict):
-        return False
-    match part.get("type"):
-        case "text":
-            return isinstance(part.get("text"), str)
-        case "image_url":
-            image = part.get("image_url")
-            return isinstance(image.get("url") if isinstance(image, dict) else image, str)
-        case "input_audio":
-            return True
-    return False
+def _openai_part(part: Any) -> str:
+    """What Ollama says against this part of a message, "" for nothing. The keys of a part do not fold."""
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind == "text" and isinstance(part.get("text"), str):
+        return ""
+    if kind == "image_url":
+        image = part.get("image_url")
+        url = image.get("url") if isinstance(image, dict) else image
+        return image_fault(url) if isinstance(url, str) else "invalid message format"
+    if kind == "input_audio":
+        return _audio_fault(part.get("input_audio"))
+    return "invalid message format"
+
+
+def _audio_fault(audio: Any) -> str:
+    if not isinstance(audio, dict):
+        return "invalid input_audio format"
+    if not isinstance(audio.get("data"), str):
+        return "invalid input_audio format: missing data"
+    at = base64_fault(audio["data"])
+    return "" if at is None else f"invalid input_audio base64 data: illegal base64 data at input byte {at}"
+
+
+def _check_calls(message: Any) -> None:
+    """The arguments of a call are an object in a text."""
+    for call in member(message, "tool_calls") or ():
+        told = text(member(call, "function"), "arguments")
+        try:
+            fits = only_kind(told.encode("utf-8", "replace")) in ("object", "null")
+        except NotJSON:
+            fits = False
+        if not fits:
+            raise BadRequest(400, "invalid tool call arguments")
 
 
 def _openai_says(message: Any) -> bool:
@@ -164,18 +192,18 @@ def _check_anthropic(values: Mapping[str, Any]) -> None:
     if not values.get("messages"):
         raise BadRequest(400, "messages is required")
     for block in _blocks(values):
-        kind = member(block, "type")
+        kind = text(block, "type")
         if kind == "image":
             _check_image(member(block, "source"))
         for name in ("id", "name") if kind == "tool_use" else ():
-            if not member(block, name):
+            if not text(block, name):
                 raise BadRequest(400, f"tool_use block missing required '{name}' field")
 
 
 def _check_image(source: Any) -> None:
     if source is None:
         raise BadRequest(400, "invalid image source")
-    kind = member(source, "type") or ""
+    kind = text(source, "type")
     if kind != "base64":
         raise BadRequest(400, f"invalid image source type: {kind}. Only base64 images are supported.")
 

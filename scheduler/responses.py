@@ -9,7 +9,7 @@ from typing import Any
 from scheduler.errors import BadRequest
 from scheduler.gojson import sound
 from scheduler.gosyntax import NotJSON, go_quote
-from scheduler.gotypes import Check, Go, member, unmarshal, word
+from scheduler.gotypes import Check, Go, member, slice_of, struct, text, unmarshal, word
 from scheduler.images import image_fault
 
 _STRING = Go("string", "string")
@@ -92,7 +92,7 @@ def _decode_contents(value: Any, name: str) -> None:
     for number, content in enumerate(_listed(value, name)):
         try:
             unmarshal(content, _KIND)
-            kind = sound(member(content, "type") or "")
+            kind = sound(text(content, "type"))
             if kind not in _CONTENTS:
                 raise NotJSON(f"unknown content type: {kind}")
             unmarshal(content, _CONTENTS[kind])
@@ -111,45 +111,37 @@ def _listed(value: Any, name: str) -> list[Any]:
 
 
 def _kind(item: Any) -> str:
-    kind = sound(member(item, "type") or "")
-    return kind or ("message" if member(item, "role") else "")
-
-
-def _struct(type_name: str, /, **fields: Go) -> Go:
-    return Go(f"openai.{type_name}", "struct", fields=fields)
-
-
-def _slice(elem: Go) -> Go:
-    return Go(f"[]{elem.name}", "slice", elem)
+    kind = sound(text(item, "type"))
+    return kind or ("message" if text(item, "role") else "")
 
 
 _BOOL, _INT, _FLOAT = Go("bool", "bool"), Go("int", "int"), Go("float64", "float")
-_TOOL = _struct(
-    "ResponsesTool",
+_TOOL = struct(
+    "openai.ResponsesTool",
     type=_STRING,
     name=_STRING,
     description=_STRING,
     strict=_BOOL,
     parameters=Go("map[string]interface {}", "map"),
 )
-RESPONSES = _struct(
-    "ResponsesRequest",
+RESPONSES = struct(
+    "openai.ResponsesRequest",
     model=_STRING,
     background=_BOOL,
     conversation=RAW,
-    include=_slice(_STRING),
+    include=slice_of(_STRING),
     input=Go("openai.ResponsesInput", "any", own=decode_input),
     instructions=_STRING,
     max_output_tokens=_INT,
     reasoning=_texts("ResponsesReasoning", "effort", "generate_summary", "summary"),
     temperature=_FLOAT,
-    text=_struct(
-        "ResponsesText",
-        format=_struct("ResponsesTextFormat", type=_STRING, name=_STRING, schema=RAW, strict=_BOOL),
+    text=struct(
+        "openai.ResponsesText",
+        format=struct("openai.ResponsesTextFormat", type=_STRING, name=_STRING, schema=RAW, strict=_BOOL),
     ),
     top_p=_FLOAT,
     truncation=_STRING,
-    tools=_slice(_TOOL),
+    tools=slice_of(_TOOL),
     stream=Go("bool", "bool", pointer=True),
 )
 """What the body is decoded into."""
@@ -163,17 +155,17 @@ def check_responses(values: Mapping[str, Any]) -> None:
         contents = member(item, "content" if _kind(item) == "message" else "output")
         for content in contents if isinstance(contents, list) else ():
             _check_content(content)
-    effort = member(values.get("reasoning"), "effort")
+    effort = text(values.get("reasoning"), "effort")
     if effort and effort not in ("high", "medium", "low", "max", "none"):
         levels = '"high", "medium", "low", "max", or "none"'
         raise BadRequest(400, f"invalid reasoning value: {go_quote(effort, chr(34))} (must be {levels})")
 
 
 def _check_content(content: Any) -> None:
-    kind = member(content, "type")
+    kind = text(content, "type")
     if kind == "input_file":
         raise BadRequest(400, "file inputs are not currently supported")
-    url = member(content, "image_url") if kind == "input_image" else ""
+    url = text(content, "image_url") if kind == "input_image" else ""
     fault = image_fault(url) if url else ""
     if fault:
         raise BadRequest(400, fault)
@@ -184,7 +176,7 @@ def says_something(values: Mapping[str, Any]) -> bool:
     given = values.get("input")
     if values.get("instructions") or (isinstance(given, str) and given):
         return True
-    return any(_kind(item) != "reasoning" or member(item, "encrypted_content") for item in _items(values))
+    return any(_kind(item) != "reasoning" or text(item, "encrypted_content") for item in _items(values))
 
 
 def question(given: Any) -> Any:

@@ -1,7 +1,7 @@
 """The Go structs Ollama 0.32 decodes each dialect's body into: a bad body is refused before it waits for a model.
 
 From `api/types.go`, `openai/openai.go` and `anthropic/anthropic.go`; that of `/v1/responses` is a module of its own.
-Tools are checked for being objects only, images for being texts; what is left unchecked here Ollama refuses itself.
+What is left unchecked here Ollama refuses itself.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from scheduler.demand import Dialect
 from scheduler.goduration import parse_keep_alive
 from scheduler.gojson import fold
 from scheduler.gosyntax import NotJSON, go_quote
-from scheduler.gotypes import ANY, Check, Go, field_name, word
+from scheduler.gotypes import ANY, Check, Go, field_name, slice_of, struct, word
 from scheduler.responses import RAW, RESPONSES
+from scheduler.tools import ARGUMENTS, TOOL, TOOL_CALL
 
 # --- the types that decode themselves ----------------------------------------------------------------------------
 
@@ -40,7 +41,7 @@ def _think(value: Any, run: Check) -> None:
 def _alone(value: Any, go: Go, run: Check) -> None:
     """A type that decodes itself by a second call of json.Unmarshal: its first mismatch ends the outer one too, and
     the message names the outer struct but the inner type."""
-    inner = Check(struct=run.struct, path=run.path)
+    inner = Check(struct=run.struct, path=run.path, inner=True)
     if not isinstance(value, dict):
         inner.mismatch(word(value), go.name)
     for key, item in value.items() if isinstance(value, dict) else ():
@@ -87,27 +88,18 @@ _FLOAT = Go("float64", "float")
 _FLOAT32 = Go("float32", "float")
 _OPTIONS = Go("map[string]interface {}", "map")
 
-
-def _slice(elem: Go) -> Go:
-    return Go(f"[]{elem.name}", "slice", elem)
-
-
-def _struct(type_name: str, /, **fields: Go) -> Go:
-    return Go(type_name, "struct", fields=MappingProxyType(fields))
-
-
-_IMAGES = _slice(Go("api.ImageData", "bytes"))
+_IMAGES = slice_of(Go("api.ImageData", "bytes"))
 _KEEP_ALIVE = Go("api.Duration", "any", own=_keep_alive)
 _THINK = Go("api.ThinkValue", "any", own=_think)
-_API_TOOLS = Go("api.Tools", "slice", _struct("api.Tool"))
+_API_TOOLS = Go("api.Tools", "slice", TOOL)
 
-_CHAT_ALIAS = _struct(
+_CHAT_ALIAS = struct(
     "api.Alias",
     role=_STRING,
     content=_STRING,
     thinking=_STRING,
     images=_IMAGES,
-    tool_calls=_slice(_struct("api.ToolCall", id=_STRING)),
+    tool_calls=slice_of(TOOL_CALL),
     tool_name=_STRING,
     tool_call_id=_STRING,
 )
@@ -116,39 +108,48 @@ _ANTHROPIC_RAW = Go(
     "struct",
     fields=MappingProxyType({"role": _STRING}),
 )
-_ANTHROPIC_BLOCK = _struct(
+_ANTHROPIC_BLOCK = struct(
     "anthropic.ContentBlock",
     type=_STRING,
     text=_STRING,
-    source=_struct("anthropic.ImageSource", type=_STRING, media_type=_STRING, data=_STRING, url=_STRING),
+    source=struct("anthropic.ImageSource", type=_STRING, media_type=_STRING, data=_STRING, url=_STRING),
     id=_STRING,
     name=_STRING,
+    input=ARGUMENTS,
     tool_use_id=_STRING,
     is_error=_BOOL,
     thinking=_STRING,
     signature=_STRING,
 )
-_OPENAI_CALL = _struct(
-    "openai.ToolCall", id=_STRING, index=_INT, type=_STRING, function=_struct("", name=_STRING, arguments=_STRING)
+_OPENAI_CALL = struct(
+    "openai.ToolCall",
+    id=_STRING,
+    index=_INT,
+    type=_STRING,
+    function=struct(
+        'struct { Name string "json:\\"name\\""; Arguments string "json:\\"arguments\\"" }',
+        name=_STRING,
+        arguments=_STRING,
+    ),
 )
-_OPENAI_MESSAGE = _struct(
+_OPENAI_MESSAGE = struct(
     "openai.Message",
     role=_STRING,
     content=ANY,
     reasoning=_STRING,
-    tool_calls=_slice(_OPENAI_CALL),
+    tool_calls=slice_of(_OPENAI_CALL),
     name=_STRING,
     tool_call_id=_STRING,
 )
 
-_GENERATE = _struct(
+_GENERATE = struct(
     "api.GenerateRequest",
     model=_STRING,
     prompt=_STRING,
     suffix=_STRING,
     system=_STRING,
     template=_STRING,
-    context=_slice(_INT),
+    context=slice_of(_INT),
     stream=_BOOL_OR_NULL,
     raw=_BOOL,
     format=RAW,
@@ -165,10 +166,10 @@ _GENERATE = _struct(
     height=_INT32,
     steps=_INT32,
 )
-_CHAT = _struct(
+_CHAT = struct(
     "api.ChatRequest",
     model=_STRING,
-    messages=_slice(Go("api.Message", "struct", own=_chat_message)),
+    messages=slice_of(Go("api.Message", "struct", own=_chat_message)),
     stream=_BOOL_OR_NULL,
     format=RAW,
     keep_alive=_KEEP_ALIVE,
@@ -181,7 +182,7 @@ _CHAT = _struct(
     logprobs=_BOOL,
     top_logprobs=_INT,
 )
-_EMBED = _struct(
+_EMBED = struct(
     "api.EmbedRequest",
     model=_STRING,
     input=ANY,
@@ -190,13 +191,13 @@ _EMBED = _struct(
     dimensions=_INT,
     options=_OPTIONS,
 )
-_EMBEDDINGS = _struct("api.EmbeddingRequest", model=_STRING, prompt=_STRING, keep_alive=_KEEP_ALIVE, options=_OPTIONS)
-_OPENAI_CHAT = _struct(
+_EMBEDDINGS = struct("api.EmbeddingRequest", model=_STRING, prompt=_STRING, keep_alive=_KEEP_ALIVE, options=_OPTIONS)
+_OPENAI_CHAT = struct(
     "openai.ChatCompletionRequest",
     model=_STRING,
-    messages=_slice(_OPENAI_MESSAGE),
+    messages=slice_of(_OPENAI_MESSAGE),
     stream=_BOOL,
-    stream_options=_struct("openai.StreamOptions", include_usage=_BOOL),
+    stream_options=struct("openai.StreamOptions", include_usage=_BOOL),
     max_tokens=_INT,
     seed=_INT,
     stop=ANY,
@@ -204,16 +205,16 @@ _OPENAI_CHAT = _struct(
     frequency_penalty=_FLOAT,
     presence_penalty=_FLOAT,
     top_p=_FLOAT,
-    response_format=_struct("openai.ResponseFormat", type=_STRING, json_schema=_struct("openai.JsonSchema")),
-    tools=_slice(_struct("api.Tool")),
-    reasoning=_struct("openai.Reasoning", effort=_STRING),
+    response_format=struct("openai.ResponseFormat", type=_STRING, json_schema=struct("openai.JsonSchema")),
+    tools=slice_of(TOOL),
+    reasoning=struct("openai.Reasoning", effort=_STRING),
     reasoning_effort=_STRING,
     logprobs=_BOOL,
     top_logprobs=_INT,
     _debug_render_only=_BOOL,
 )
-_STREAM_OPTIONS = _struct("openai.StreamOptions", include_usage=_BOOL)
-_OPENAI_COMPLETIONS = _struct(
+_STREAM_OPTIONS = struct("openai.StreamOptions", include_usage=_BOOL)
+_OPENAI_COMPLETIONS = struct(
     "openai.CompletionRequest",
     model=_STRING,
     prompt=_STRING,
@@ -230,7 +231,7 @@ _OPENAI_COMPLETIONS = _struct(
     logprobs=_INT,
     _debug_render_only=_BOOL,
 )
-_OPENAI_IMAGES = _struct(
+_OPENAI_IMAGES = struct(
     "openai.ImageGenerationRequest",
     model=_STRING,
     prompt=_STRING,
@@ -239,15 +240,15 @@ _OPENAI_IMAGES = _struct(
     response_format=_STRING,
     seed=_INT64,
 )
-_OPENAI_IMAGE_EDITS = _struct(
+_OPENAI_IMAGE_EDITS = struct(
     "openai.ImageEditRequest", model=_STRING, prompt=_STRING, image=_STRING, size=_STRING, seed=_INT64
 )
-_OPENAI_EMBEDDINGS = _struct("openai.EmbedRequest", input=ANY, model=_STRING, dimensions=_INT, encoding_format=_STRING)
-_ANTHROPIC = _struct(
+_OPENAI_EMBEDDINGS = struct("openai.EmbedRequest", input=ANY, model=_STRING, dimensions=_INT, encoding_format=_STRING)
+_ANTHROPIC = struct(
     "anthropic.MessagesRequest",
     model=_STRING,
     max_tokens=_INT,
-    messages=_slice(
+    messages=slice_of(
         Go("anthropic.MessageParam", "struct", own=_anthropic_message, null="unexpected end of JSON input")
     ),
     system=ANY,
@@ -255,12 +256,12 @@ _ANTHROPIC = _struct(
     temperature=_FLOAT,
     top_p=_FLOAT,
     top_k=_INT,
-    stop_sequences=_slice(_STRING),
-    tools=_slice(_struct("anthropic.Tool", type=_STRING, name=_STRING, description=_STRING, max_uses=_INT)),
-    tool_choice=_struct("anthropic.ToolChoice", type=_STRING, name=_STRING, disable_parallel_tool_use=_BOOL),
-    thinking=_struct("anthropic.ThinkingConfig", type=_STRING, budget_tokens=_INT),
-    metadata=_struct("anthropic.Metadata", user_id=_STRING),
-    output_config=_struct("anthropic.OutputConfig", effort=_STRING),
+    stop_sequences=slice_of(_STRING),
+    tools=slice_of(struct("anthropic.Tool", type=_STRING, name=_STRING, description=_STRING, max_uses=_INT)),
+    tool_choice=struct("anthropic.ToolChoice", type=_STRING, name=_STRING, disable_parallel_tool_use=_BOOL),
+    thinking=struct("anthropic.ThinkingConfig", type=_STRING, budget_tokens=_INT),
+    metadata=struct("anthropic.Metadata", user_id=_STRING),
+    output_config=struct("anthropic.OutputConfig", effort=_STRING),
 )
 
 STRUCTS: Mapping[Dialect, Go] = MappingProxyType(

@@ -12,7 +12,7 @@ import zstandard
 from hypothesis import given, strategies as st
 
 from scheduler.demand import NATIVE, Demand
-from scheduler.dialects import RUNNER_OPTIONS, Rules, understand
+from scheduler.dialects import RUNNER_OPTIONS, Rules, understand, unfit
 from scheduler.errors import BadRequest, Failure, Refused
 from scheduler.names import normal_name
 from scheduler.paths import DEMANDS, route
@@ -367,9 +367,11 @@ def test_a_bad_body_is_refused_in_ollama_s_words(bad: dict[str, Any]) -> None:
 
 
 def test_raw_mode_takes_no_template() -> None:
-    """Ollama says so only for a model it has; the answer is the same for every one."""
-    with pytest.raises(BadRequest, match="raw mode does not support template, system, or context"):
-        asked("/api/generate", {"model": "m", "prompt": "hi", "raw": True, "system": "x"})
+    """Ollama says so only for a model it has, and not of an unload."""
+    told = unfit(asked("/api/generate", {"model": "m", "prompt": "hi", "raw": True, "system": "x"}), embedding=False)
+    assert told is not None
+    assert (told.status, told.message) == (400, "raw mode does not support template, system, or context")
+    assert unfit(asked("/api/generate", {"model": "m", "raw": True, "context": [1], "keep_alive": 0}), False) is None
 
 
 def test_any_content_type_is_json() -> None:
