@@ -220,7 +220,7 @@ class Listener:
         if self._relist is not None and self._is_unknown(demand.model):
             await self._relist()
         listed = self._listed(demand.model)
-        unfit = dialects.unfit(demand, listed is not None and listed.embedding)
+        unfit = dialects.unfit(demand, listed.embedding) if listed is not None else None
         if unfit is not None:
             raise unfit
         if demand.remote or (listed is not None and listed.remote):
