@@ -162,16 +162,18 @@ class Client:
         if self._transport:
             self._transport.close()
 
-    def whole(self, status: int, headers: Headers, body: bytes) -> None:
-        """Answer in one piece; Date is added, and Content-Length where there may be a body."""
+    def whole(self, status: int, headers: Headers, body: bytes, *, events: bool = False) -> None:
+        """Answer in one piece; Date is added, and Content-Length where there may be a body. `events`: each event of
+        the body as a chunk, as Ollama sends what it flushes."""
         date = formatdate(usegmt=True).encode()
         phrase = REASON_PHRASES.get(status, "")
         more = [*headers, (b"Date", date)]
-        length = len(body) if len(body) <= GO_BUFFER or not self._request.modern else None
+        length = len(body) if (len(body) <= GO_BUFFER or not self._request.modern) and not events else None
         if length is not None and status not in (204, 304):
             more.append((b"Content-Length", b"%d" % length))
         self.head(status, phrase.encode(), more, length)
-        self.write([body] if body else ())
+        pieces = [event + b"\n\n" for event in body.split(b"\n\n") if event] if events else [body]
+        self.write(piece for piece in pieces if piece)
         self.end()
 
     def cut(self) -> None:

@@ -162,11 +162,12 @@ class Exchange:
         extra: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         if self.state == "untouched":
-            headers = [(b"Content-Type", content_type.encode()), *extra]
-            headers += answers.head(self.demand.dialect, self.demand.stream)
+            early = answers.head(self.demand.dialect, self.demand.stream)
+            headers = [(b"Content-Type", content_type.encode()), *extra, *early]
             if retry_after is not None:
                 headers.append((b"Retry-After", b"%d" % retry_after))
-            self.client.whole(status, headers, body)
+            flushed = status == 200 and bool(early) and content_type == answers.SSE
+            self.client.whole(status, headers, body, events=flushed)
         self._close()
 
     def _close(self) -> None:

@@ -14,10 +14,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from scheduler.answers import TAIL, ending, tokens
+from scheduler.dialects import Rules, understand
+from scheduler.paths import route
+from scheduler.routes import Aliases
 from tests.realollama.stage import RealOllama, until
-from tests.transparency.shape import NOT_YET, Shape, shapes
+from tests.transparency.shape import NOT_YET, Shape, bad_bodies, shapes
 from tests.transparency.wire import Answer, Heard, ask
-from tests.transparency.worlds import Worlds, two_worlds
+from tests.transparency.worlds import CONTEXT, Worlds, two_worlds
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
@@ -42,6 +46,12 @@ async def test_an_answer_is_ollamas_own(worlds: Worlds, shape: Shape) -> None:
         assert {difference.part for difference in found} == shape.parts, f"{shape.differs}: {told or 'equal'}"
     else:
         assert not found, told
+
+
+async def test_every_bad_body_is_refused_in_ollamas_bytes(worlds: Worlds) -> None:
+    """What the recorded table says of bad bodies (tests/test_dialects.py holds us to it) is what both sides say."""
+    found = {shape.name: list(map(str, await worlds.differences(shape))) for shape in bad_bodies()}
+    assert not {name: told for name, told in found.items() if told}
 
 
 # --- what differs in effect, not in the answer -------------------------------------------------------------------
@@ -156,3 +166,43 @@ async def test_the_order_of_headers_is_kept(worlds: Worlds) -> None:
     theirs, ours = await _ok(worlds, Shape("version", ask="GET /api/version"))
     names = [[line.partition(":")[0] for line in side.answers[0].headers] for side in (theirs, ours)]
     assert names[0] == names[1]
+
+
+# --- what we read of an answer -----------------------------------------------------------------------------------
+
+RULES = Rules(Aliases(), frozenset(), b"0" * 16)
+USAGE = {"stream": True, "stream_options": {"include_usage": True}}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "counted"),
+    [
+        ("/api/generate", {"prompt": "hello"}, (True, True)),
+        ("/api/chat", {"messages": QUESTION}, (True, True)),
+        ("/api/chat", {"messages": QUESTION, "stream": False}, (True, True)),
+        ("/api/embed", {"input": "hello"}, (True, False)),
+        ("/api/embeddings", {"prompt": "hello"}, (False, False)),
+        ("/v1/embeddings", {"input": "hello"}, (True, False)),
+        ("/v1/chat/completions", {"messages": QUESTION}, (True, True)),
+        ("/v1/chat/completions", {"messages": QUESTION, **USAGE}, (True, True)),
+        ("/v1/completions", {"prompt": "hello"}, (True, True)),
+        ("/v1/completions", {"prompt": "hello", "stream": True}, (False, False)),
+        ("/v1/responses", {"input": "hello"}, (True, True)),
+        ("/v1/responses", {"input": "hello", "stream": True}, (True, True)),
+        ("/v1/messages", {"messages": QUESTION, "max_tokens": 5}, (True, True)),
+        ("/v1/messages", {"messages": QUESTION, "max_tokens": 5, "stream": True}, (True, True)),
+    ],
+)
+async def test_the_end_of_an_answer_is_understood(
+    worlds: Worlds, path: str, body: dict[str, Any], counted: tuple[bool, bool]
+) -> None:
+    """Our own serialisation gets an answer; it is whole, not whole without its last bytes, and its tokens are read."""
+    asked = {"model": "embeds" if "embed" in path else "talks", **body}
+    demand = understand(route("POST", path), path, json.dumps(asked).encode(), {}, RULES)
+    context = CONTEXT if path.startswith("/api/") else 0
+    shape = Shape(path, ask=f"POST {path}", body=demand.body.at(context).decode())
+    told = (await ask(worlds.theirs.port, shape.sent(), 1, bodiless=False)).answers[0].body
+    assert ending(demand, told[-TAIL:]) == "whole"
+    assert ending(demand, told[:-5][-TAIL:]) == "cut"
+    prompt, output = tokens(demand, told[-TAIL:])
+    assert ((prompt or 0) > 0, (output or 0) > 0) == counted

@@ -14,6 +14,7 @@ VOLATILE = re.compile(
     r':\s?)(?:"[^"]*"|\d+(?:\.\d+)?)'
 )
 UNORDERED = re.compile(r'("(?:modelfile|parameters)":")((?:[^"\\]|\\.)*)')  # Go's maps have no order
+STREAMS = ("application/x-ndjson", "text/event-stream")
 LISTINGS = ("models", "data")
 
 
@@ -55,7 +56,8 @@ class _Lasting:
         text = UNORDERED.sub(lambda found: found[1] + r"\n".join(sorted(found[2].split(r"\n"))), text)
         self.body = _in_order(VOLATILE.sub(r"\1*", text))
         self.framing = answer.framing
-        self.chunks = len(answer.chunks)
+        streamed = (answer.header("Content-Type") or "").startswith(STREAMS)
+        self.chunks = len(answer.chunks) if streamed else 0  # others are cut where the network cuts them
         steady = self.body == answer.body.decode("utf-8", "surrogateescape")
         self.headers = [self._header(line, steady) for line in answer.headers]
 

@@ -1,6 +1,7 @@
 """Read the shapes of `shapes/*.toml`: each is one request, and what must be asked before it."""
 
 import gzip
+import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import zstandard
 
 FOLDER = Path(__file__).parent / "shapes"
+BAD_BODIES = Path(__file__).parents[1] / "badbodies" / "table.json"
 LONG = {"KILOBYTES": "x" * 5_000, "MEGABYTES": "x" * (3 << 20)}
 """What these words stand for in a body: more than a context is here, and more than a buffer holds."""
 SENDINGS = frozenset({"chunked", "gzip", "zstd", "expect", "no-length", "half-closed", "twice"})
@@ -108,6 +110,20 @@ def shapes() -> list[Shape]:
     if doubles:
         raise ValueError(f"shapes of one name: {doubles}")
     return found
+
+
+def bad_bodies() -> list[Shape]:
+    """Every body of tests/badbodies/table.json, as a shape."""
+    rows: list[dict[str, Any]] = json.loads(BAD_BODIES.read_text())
+    return [_bad(row) for row in rows]
+
+
+def _bad(row: dict[str, Any]) -> Shape:
+    deep = row.get("deep", 0)
+    body: str = row["body"] if "body" in row else '{"model":"x","a":' + "[" * deep + "]" * deep + "}"
+    raw = body.encode("latin-1").decode("utf-8", "surrogateescape")
+    kind = row.get("type", "text/plain")
+    return Shape(row["name"], ask=f"POST {row['path']}", headers=(f"Content-Type: {kind}",), body=raw, file="badbodies")
 
 
 def _read(file: Path) -> list[Shape]:
