@@ -5,6 +5,7 @@ From Go 1.26: net/http `readRequest`, `readTransfer`, `conn.readRequest` and `co
 """
 
 import re
+from collections.abc import Iterable
 from functools import cached_property
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -57,10 +58,13 @@ class Head:
         self.host = host.decode(CLIENT_ENCODING)
         self.raw_headers = pairs  # as sent, each fold one space
         self.content_length: int | None = 0  # bytes of the body; None: chunked
+        self._by: dict[bytes, list[bytes]] = {}
+        for name, value in pairs:
+            self._by.setdefault(name.lower(), []).append(value)
         connection = self.values(b"connection")
         self.keep_alive = not _has(connection, b"close") if self.modern else _has(connection, b"keep-alive")
         expect = next(iter(self.values(b"expect")), b"")
-        self.expects = self.modern and b"100-continue" in re.split(rb"[ ,\t]+", expect.lower())
+        self.expects = bool(expect) and self.modern and b"100-continue" in re.split(rb"[ ,\t]+", expect.lower())
         self.expects_more = bool(expect) and not self.expects  # than we can do: 417
 
     @cached_property
@@ -69,9 +73,14 @@ class Head:
         decoded = ((name.decode(), value.decode(CLIENT_ENCODING)) for name, value in self.raw_headers)
         return CIMultiDictProxy(CIMultiDict(decoded))
 
+    @property
+    def names(self) -> Iterable[bytes]:
+        """Every name, in lower case."""
+        return self._by
+
     def values(self, name: bytes) -> list[bytes]:
         """Every value of one header, whose name is given in lower case."""
-        return [value for key, value in self.raw_headers if key.lower() == name]
+        return self._by.get(name, [])
 
 
 def check_first_line(line: bytes) -> tuple[str, bytes, int, int]:
@@ -92,10 +101,12 @@ def read_head(block: bytes) -> Head:
     method, target, major, minor = check_first_line(first)
     host, path = _target(method, target)
     pairs = _pairs(lines)
-    given = [value for name, value in pairs if name.lower() == b"host"]
+    head = Head(method, path, (major, minor) >= (1, 1), host, pairs)
+    given = head.values(b"host")
     if len(given) > 1:
         raise _bad()
-    head = Head(method, path, (major, minor) >= (1, 1), host or (given[0] if given else b""), pairs)
+    if given and not host:
+        head.host = given[0].decode(CLIENT_ENCODING)
     head.content_length = _length(head)
     if major != 1 and (method, target, major, minor) != ("PRI", b"*", 2, 0):  # HTTP/2's greeting is told 400
         raise NotHTTP("505 HTTP Version Not Supported: unsupported protocol version")
@@ -103,7 +114,7 @@ def read_head(block: bytes) -> Head:
         raise _bad("missing required Host header")
     if given and not _HOST.fullmatch(given[0]):
         raise _bad("malformed Host header")
-    if any(b" " in name for name, _ in pairs):
+    if any(b" " in name for name in head.names):
         raise _bad("invalid header name")
     return head
 
@@ -122,6 +133,8 @@ def _target(method: str, target: bytes) -> tuple[bytes, str]:
         host, target = _authority(target[scheme.end() :])
     if _BAD_ESCAPE.search(target.partition(b"?")[0]):
         raise _bad()
+    if target.isascii():
+        return host, target.decode()
     return host, "".join(chr(byte) if byte < 128 else f"%{byte:02X}" for byte in target)
 
 
@@ -151,7 +164,7 @@ def _pairs(lines: list[bytes]) -> Pairs:
         if not colon or not _NAME.fullmatch(name):
             raise _bad()
         pairs.append((name, value.strip(b" \t")))
-    if any(_CONTROL.search(value) for _, value in pairs):
+    if _CONTROL.search(b"".join([value for _, value in pairs])):
         raise _bad()
     return pairs
 

@@ -69,7 +69,7 @@ async def told(port: int, data: bytes) -> tuple[bytes, bool]:
     with suppress(ConnectionError):
         while not closed:
             done = single and whole(said)
-            patience = 0.05 if done else 0.6 if said else 3.0
+            patience = 0.02 if done else 0.6 if said else 3.0
             try:
                 async with asyncio.timeout(patience):
                     piece = await reader.read(1 << 16)
