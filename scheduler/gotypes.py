@@ -153,7 +153,9 @@ class Check:
             least, limit = _INTS[go.name]
             fits = not isinstance(value, Real) and least <= value < limit
         if not fits:
-            self.mismatch(f"number {self.field.text if top and self.field else f'{value:g}'}", go.name)
+            whole = not isinstance(value, Real) and math.isfinite(value)
+            written = f"{value:.0f}" if whole else f"{value:g}"  # how an inner number was written is not kept
+            self.mismatch(f"number {self.field.text if top and self.field else written}", go.name)
 
 
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
