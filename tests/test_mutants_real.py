@@ -78,7 +78,25 @@ WHOLE: dict[str, dict[str, Any]] = {
         "stop_sequences": ["x"],
     },
 }
-VALUES = (None, True, 0, -1, 1.5, "", "x", "high", [], {}, ["x"], [5], [None], 1e40, 2**40, {"type": "text"}, PICTURE)
+VALUES: tuple[Any, ...] = (
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    "",
+    "x",
+    "high",
+    [],
+    {},
+    ["x"],
+    [5],
+    [None],
+    1e40,
+    2**40,
+    {"type": "text"},
+    PICTURE,
+)
 
 
 def steady(body: bytes) -> bytes:
