@@ -85,6 +85,14 @@ class Playing:
                 under_way.discard(ended)
         return result.result()
 
+    async def end(self) -> None:
+        """Begin nothing more, and wait until both Ollamas of every pair are gone."""
+        for waiting in self._waiting.values():
+            waiting.clear()
+        await asyncio.gather(*self.pairs, return_exceptions=True)
+        for result in self._results.values():
+            result.cancel()
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def playing(
@@ -95,9 +103,7 @@ async def playing(
     chosen = [spec.params["scenario"] for spec in params if spec is not None and "scenario" in spec.params]
     playing = Playing(chosen, tmp_path_factory.mktemp("agreements"))
     yield playing
-    for pair in playing.pairs:
-        pair.cancel()
-    await asyncio.gather(*playing.pairs, return_exceptions=True)
+    await playing.end()
 
 
 @pytest.mark.real
