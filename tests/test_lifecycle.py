@@ -158,3 +158,14 @@ def test_a_fact_that_comes_too_late_changes_nothing(fact: m.Fact, monkeypatch: p
     orders = machine.step(fact)
     assert [order for order in orders if not isinstance(order, m.WakeAt)] == []
     assert ({name: model.state for name, model in machine.state.models.items()}, set(machine.state.requests)) == before
+
+
+@pytest.mark.parametrize(("seconds", "fits"), [(1.0, True), (86_400.0, True), (86_401.0, False), (0.0, False)])
+def test_a_pin_lasts_a_day_at_most_from_when_it_is_asked_for(seconds: float, fits: bool) -> None:
+    """The day is reckoned from the command, however long ago the last fact was."""
+    config = Config((ModelConfig("here", GB),))
+    machine = Machine.fresh(config, 0.0)
+    machine.step(m.MemorySeen(0.0, 10 * GB, "test"))
+    machine.step(m.ModelsListed(0.0, (m.Listed("here", GB),)))
+    at = 1000.0
+    assert (machine.objection(m.Pinned(at, "here", at + seconds, "somebody", "wait")) is None) == fits

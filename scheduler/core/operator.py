@@ -32,7 +32,7 @@ def objection(state: CoreState, world: WorldView, fact: Command) -> str | None: 
             phases = [phase.name for phase in state.config.phases]
             return None if fact.phase in phases else f"there is no phase '{fact.phase}': there are {', '.join(phases)}"
         case Pinned():
-            if not state.at < fact.until <= state.at + LONGEST_PIN:
+            if not fact.at < fact.until <= fact.at + LONGEST_PIN:  # the last fact may be long ago
                 return "a pin lasts more than nothing and at most 24 hours"
             return _cannot_load(state, world, fact.model, "pinned")
         case Unpinned():
