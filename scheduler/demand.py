@@ -82,6 +82,7 @@ class Demand:
     keep_alive: bool = False  # it came with a keep_alive that is not followed
     usage: bool = False  # it asked for a stream's last chunk to tell the tokens
     objection: str = ""  # what Ollama says against it if it has the model
+    mistyped: str = ""  # and then, with a 500, against a runner option that we do not send on
 
     def target(self, model: str = "") -> str:
         """Path and query to send it to, where a form's model is said in the query; `model`: under that name."""

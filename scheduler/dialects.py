@@ -68,13 +68,14 @@ def understand(
         kind=kind,
         cls="batch" if kind == "preload" else meant.cls,
         stream=stream,
-        body=_serialise(dialect, fields, meant.model.strip(), as_sent=remote or kind in _WISHES),
+        body=_serialise(dialect, fields, meant.model, as_sent=remote or kind in _WISHES),
         digest=_digest(dialect, fields, rules.key),
         session=_session(fields, headers, client, rules.key),
         client=client,
         remote=remote,
         keep_alive=kind != "unload" and values.get("keep_alive") is not None,
         objection="" if kind == "unload" else prompts.objection(dialect, values),
+        mistyped="" if kind == "unload" else prompts.mistyped(dialect, values),
         usage=bool(gotypes.member(values.get("stream_options"), "include_usage")),
     )
 
@@ -115,11 +116,11 @@ def _transcription(target: str, raw: bytes, headers: Mapping[str, str], rules: R
 
 def unfit(demand: Demand, embedding: bool) -> BadRequest | None:
     """What Ollama answers, without a load, of a model that it has: the request contradicts itself, or the model only
-    makes embeddings and is asked to speak."""
+    makes embeddings and is asked to speak, or an option is of a wrong type."""
     if demand.objection:
         return BadRequest(400, demand.objection)
     if not embedding or demand.kind == "unload" or "embed" in demand.dialect or demand.dialect == "library":
-        return None
+        return BadRequest(500, demand.mistyped) if demand.mistyped else None
     what = "generate" if demand.dialect in _GENERATES else "chat"
     told = BadRequest(400, f"{go_quote(demand.alias, chr(34))} does not support {what}", voice="writer")
     told.streamed = demand.stream

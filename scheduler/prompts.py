@@ -6,7 +6,7 @@ A request without a prompt only loads or unloads (`server/routes.go`); a bad one
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from scheduler.demand import Dialect
+from scheduler.demand import NATIVE, Dialect
 from scheduler.errors import BadRequest
 from scheduler.goduration import parse_keep_alive
 from scheduler.gojson import fold
@@ -73,6 +73,23 @@ def check_input(dialect: Dialect, values: Mapping[str, Any]) -> None:
         texts = given if isinstance(given, list) else [given or ""]
         if (given is not None and not isinstance(given, str | list)) or not all(isinstance(t, str) for t in texts):
             raise BadRequest(400, "invalid input type", voice="writer")
+
+
+_INTEGERS = frozenset({"num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "draft_num_predict"})
+
+
+def mistyped(dialect: Dialect, values: Mapping[str, Any]) -> str:
+    """What Ollama says of a runner option of a wrong type (api/types.go, Options.FromMap), "" if there is none."""
+    options = values.get("options")
+    if dialect not in NATIVE or not isinstance(options, dict):
+        return ""
+    for name, value in options.items():
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and name in _INTEGERS and not is_number:
+            return f'option "{name}" must be of type integer'
+        if value is not None and name == "use_mmap" and not isinstance(value, bool):
+            return 'option "use_mmap" must be of type boolean'
+    return ""
 
 
 def objection(dialect: Dialect, values: Mapping[str, Any]) -> str:
