@@ -153,22 +153,22 @@ _MAGIC = b"\x28\xb5\x2f\xfd"
 
 def _unzstd(raw: bytes) -> bytes:
     """A body sent with `Content-Encoding: zstd`, which Ollama takes on its /v1 routes and nowhere else."""
-    unpacked, rest = bytearray(), memoryview(raw)
-    while rest:
+    unpacked, at = bytearray(), 0
+    while at < len(raw):
         frame = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
-        if not _MAGIC.startswith(rest[:4]):
+        if not _MAGIC.startswith(raw[at : at + 4]):
             raise BadRequest(400, "invalid input: magic number mismatch", voice="gin")
         while not frame.eof:
-            if not rest:
+            if at >= len(raw):
                 raise BadRequest(400, "unexpected EOF", voice="gin")
             try:
-                unpacked += frame.decompress(rest[:_PIECE])
+                unpacked += frame.decompress(raw[at : at + _PIECE])
             except zstandard.ZstdError as error:
                 raise BadRequest(400, f"invalid input: {error}", voice="gin") from error
-            rest = rest[_PIECE:]
+            at = min(at + _PIECE, len(raw))
             if len(unpacked) > _UNPACKED:
                 raise BadRequest(400, "http: request body too large", voice="gin")
-        rest = memoryview(frame.unused_data + rest)
+        at -= len(frame.unused_data)
     return bytes(unpacked)
 
 
