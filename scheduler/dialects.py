@@ -154,8 +154,9 @@ _MAGIC = b"\x28\xb5\x2f\xfd"
 def _unzstd(raw: bytes) -> bytes:
     """A body sent with `Content-Encoding: zstd`, which Ollama takes on its /v1 routes and nowhere else."""
     unpacked, at = bytearray(), 0
+    zstd = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
     while at < len(raw):
-        frame = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
+        frame = zstd.decompressobj()
         if not _MAGIC.startswith(raw[at : at + 4]):
             raise BadRequest(400, "invalid input: magic number mismatch", voice="gin")
         while not frame.eof:
