@@ -90,7 +90,9 @@ class Connection(asyncio.Protocol):
             self._inflow.fail(fault("unexpected EOF"))
         elif self.task is None and self._buffer and not self._last:
             self._refuse(NotHTTP("400 Bad Request"))
-        elif self.task is None or self._leaves:
+        elif self.task is None:
+            self._end(unread=False)
+        elif self._leaves:
             self.close()
         return True
 

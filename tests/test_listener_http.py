@@ -12,6 +12,7 @@ from contextlib import suppress
 import pytest
 
 from scheduler.core.messages import Arrived, Ended, Left
+from scheduler.door import WANTED_FILES, raise_file_limit, room_for_clients
 from tests.stub_upstream import Call, StubUpstream
 from tests.wired import BODIES, Connection, Wired, wired
 
@@ -268,6 +269,20 @@ async def test_where_all_are_served_the_next_one_waits() -> None:
         first.hang_up()
         assert (await waiting).status == 200
         assert world.core.count(Left) == 1
+
+
+def test_launchd_gives_few_files() -> None:
+    """We raise our own limit as far as we may, and count clients by what we got."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+        assert room_for_clients() == 64
+        got = raise_file_limit()
+        assert got == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        assert got == min(WANTED_FILES, limits[1]) or limits[1] == resource.RLIM_INFINITY
+        assert room_for_clients() == got // 2 - 64
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 @pytest.fixture
