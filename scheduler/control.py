@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from scheduler import control_bodies as bodies, control_told as told
 from scheduler.core import commands as c, messages as m
-from scheduler.core.requests import known_as
+from scheduler.core.naming import known_as
 from scheduler.core.state import CoreState
 from scheduler.errors import Failure
 from scheduler.names import is_cloud, normal_name

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scheduler.control_gate import Gate
-from scheduler.core.requests import known_as
+from scheduler.core.naming import known_as
 from scheduler.dispatcher import Dispatcher
 from scheduler.errors import Failure
 from scheduler.journal import Journal

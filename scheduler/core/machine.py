@@ -202,7 +202,7 @@ class Machine:
             return [m.Record(getattr(fact, "model", ""), "not done", against)]
         if isinstance(fact, m.PhaseSet):
             return self._enter(fact)
-        return operator.record(self.state, fact) + self._refuse_impossible()
+        return operator.record(self.state, self._world, fact) + self._refuse_impossible()
 
     def _enter(self, fact: m.PhaseSet) -> list[m.Order]:
         self.state.phase = fact.phase

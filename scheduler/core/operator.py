@@ -55,7 +55,7 @@ def objection(state: CoreState, world: WorldView, fact: Command) -> str | None: 
             assert_never(fact)
 
 
-def record(state: CoreState, fact: Command) -> list[Order]:
+def record(state: CoreState, world: WorldView, fact: Command) -> list[Order]:
     """What a command that nothing is said against changes at once. A phase is the machine's own affair."""
     state.revision += 1
     match fact:
@@ -64,7 +64,8 @@ def record(state: CoreState, fact: Command) -> list[Order]:
             state.pins[fact.model] = Pin(fact.model, fact.until, fact.by, fact.others)
             model.pinned, model.sent_away = True, False
             state.asked_out.pop(fact.model, None)
-            return [Record(fact.model, "pinned", f"by {fact.by} for {fact.until - state.at:.0f} s")]
+            pinned = Record(fact.model, "pinned", f"by {fact.by} for {fact.until - state.at:.0f} s")
+            return [pinned, *_make_way(state, world, fact)]
         case Unpinned():
             return pins.unpin(state, fact.model, f"by {fact.by}")
         case LoadAsked():
@@ -173,6 +174,17 @@ def _cannot_unload(state: CoreState, name: str) -> str | None:
     if name and name not in state.present and name not in state.asked:
         return f"'{name}' is not in memory"
     return _open(state)
+
+
+def _make_way(state: CoreState, world: WorldView, fact: Pinned) -> list[Order]:
+    """A change that would still send the pinned model away is given up, and so are loads it keeps out."""
+    orders: list[Order] = []
+    if state.models[fact.model].state == "draining":
+        orders += transition.abort(state, f"{fact.model} is pinned by {fact.by}")
+    for name in [name for name in state.asked if pins.kept_out(state, world, name) is not None]:
+        del state.asked[name]
+        orders.append(Record(name, "load given up", f"{fact.model} is pinned by {fact.by}"))
+    return orders
 
 
 def _ask_out(state: CoreState, fact: UnloadAsked) -> list[Order]:

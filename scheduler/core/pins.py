@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from policies import fit
-from scheduler.core import refusals, requests
+from scheduler.core import naming, refusals, requests
 from scheduler.core.messages import Arrived, Order, Record, Refuse
 from scheduler.core.state import CoreState, ModelState, Pin, Request
 from scheduler.core.view import WorldView
@@ -42,7 +42,7 @@ def tell_kept_out(state: CoreState, world: WorldView) -> list[Order]:
 
 def refuse_kept_out(state: CoreState, world: WorldView, fact: Arrived) -> list[Order]:
     """The same for one that arrives."""
-    name = requests.known_as(state, fact.model)
+    name = naming.known_as(state, fact.model)
     if not state.pins or fact.kind not in ("request", "preload") or name not in state.models:
         return []
     pin = kept_out(state, world, name)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from scheduler.core import sizes, turns
+from scheduler.core import naming, sizes, turns
 from scheduler.core.commands import Cancelled
 from scheduler.core.messages import (
     AnswerProbe,
@@ -26,7 +26,7 @@ SENDS = 2  # an untouched request is sent again once
 def arrived(state: CoreState, sets: Sets, fact: Arrived) -> list[Order]:
     """Take the request in, or refuse it for a reason known now."""
     state.keep_alive_ignored += fact.keep_alive
-    name = fact.model if fact.kind == "replace" else known_as(state, fact.model)
+    name = fact.model if fact.kind == "replace" else naming.known_as(state, fact.model)
     named = fact.model if name != fact.model else ""
     if named:
         fact = replace(fact, model=name, alias=fact.alias or named)
@@ -81,12 +81,6 @@ def cancel(state: CoreState, fact: Cancelled) -> list[Order]:
     return [Recall(request.id, f"cancelled by {fact.by}", "cancelled")]
 
 
-def known_as(state: CoreState, name: str) -> str:
-    """The name that `name` is kept under: its own, or that of another name for the same manifest."""
-    model = state.models.get(name)
-    return model.same_as or name if model is not None else name
-
-
 def left(state: CoreState, fact: Left) -> list[Order]:
     """The client is gone: a waiting request leaves its queue, a running one keeps its slot until it has ended."""
     request = state.requests.get(fact.id)
@@ -124,6 +118,9 @@ def returned(state: CoreState, fact: Returned) -> list[Order]:
         orders.append(refuse(state, request, 403, f"cancelled by {request.cancelled}", "cancelled"))
     elif state.stopping:
         orders.append(refuse(state, request, 503, "shutting down", "the daemon is stopping", RETRY_AFTER))
+    elif request.sent >= SENDS and state.passthrough:
+        message = f"ollama is not reachable: {fact.error}"
+        orders.append(refuse(state, request, 503, message, "sent again once already", RETRY_AFTER))
     elif request.sent >= SENDS:
         message = f"model runner failed twice before answering: {fact.error}"
         orders.append(refuse(state, request, 500, message, "sent again once already"))
@@ -143,6 +140,7 @@ def ended(state: CoreState, fact: Ended) -> list[Order]:
     _free_slot(state, model, request)
     _forget(state, request)
     if request.kind == "replace":  # what is there now is another model, if any
+        naming.part(state, model)
         model.replaced_at = fact.at
         model.digest = model.blob = ""
         model.measured = model.unaided = 0
@@ -257,14 +255,7 @@ def _lease(state: CoreState, model: ModelState, request: Request, because: str) 
     # Ollama makes an embedding model's batch from the context asked for, not from the shorter one the model has: naming
     # the runner's own would reload it (routes.go, WithDefaultEmbeddingNumBatch; seen on 0.32)
     context = 0 if model.embedding else model.context
-    return Forward(request.id, request.model, context, because, _runners_name(state, model, request))
-
-
-def _runners_name(state: CoreState, model: ModelState, request: Request) -> str:
-    """The name of the runner, for one who asked by another name of its blob that would be loaded anew; else ""."""
-    other = state.models.get(request.named)
-    same = other is None or sizes.expected_context(state, other) == sizes.expected_context(state, model)
-    return "" if same else model.name
+    return Forward(request.id, request.model, context, because, naming.runners_name(state, model, request))
 
 
 def _free_slot(state: CoreState, model: ModelState, request: Request) -> None:

@@ -1,6 +1,6 @@
 """What facts about models and memory do to the core's memory: loads, unloads, /api/ps, the list, the budget."""
 
-from scheduler.core import requests, sizes, stall, transition
+from scheduler.core import naming, requests, sizes, stall, transition
 from scheduler.core.lifecycle import move
 from scheduler.core.messages import (
     Loaded,
@@ -36,7 +36,7 @@ def loaded(state: CoreState, fact: Loaded) -> list[Order]:
     if fact.context and fact.context != model.unaided:
         model.unaided, model.measured = fact.context, 0
     _measure(state, model, fact.size, fact.context)
-    model.free_after = sizes.free(state)
+    model.free_after = min(model.free_after, sizes.free(state))
     transition.come(state, fact.model)
     return []
 
@@ -93,7 +93,7 @@ def residents(state: CoreState, fact: Residents) -> list[Order]:
     if stuck != state.unreachable:
         state.unreachable = stuck
         state.revision += 1
-    rows = {requests.known_as(state, row.name): row for row in fact.models if row.digest not in stuck}
+    rows = {naming.known_as(state, row.name): row for row in fact.models if row.digest not in stuck}
     if state.looking and fact.asked < state.look_since:
         orders.append(Look("what was read is older than the reason to read it again"))
     else:
@@ -141,7 +141,8 @@ def listed(state: CoreState, fact: ModelsListed) -> list[Order]:
             model.same_as = ""
             state.revision += 1
             orders += requests.refuse_missing(state, model)
-    _join_names(state)  # of what is there now: a name that is gone stands for nothing
+    naming.join(state)  # of what is there now: a name that is gone stands for nothing
+    naming.rebind(state)
     return orders
 
 
@@ -167,23 +168,6 @@ def _out_of_reach(state: CoreState, model: ModelState) -> list[Order]:
     return [
         Record(model.name, "out of reach", f"{model.left_because}; it holds {state.unreachable[model.digest]} bytes")
     ]
-
-
-def _join_names(state: CoreState) -> None:
-    """Names of one blob are one model: the one in use is kept, else the configured one, in the order of configuration,
-    else the first; a name that is itself in use stays as it is for now."""
-    first: dict[str, ModelState] = {}
-    order = {model.name: n for n, model in enumerate(state.config.models)}
-    names = [model for model in state.models.values() if model.installed and (model.blob or model.digest)]
-
-    def rank(model: ModelState) -> tuple[bool, int]:
-        return (model.state == "absent" and model.name not in state.demanded, order.get(model.name, len(order)))
-
-    for model in sorted(names, key=rank):
-        model.same_as = ""
-        kept = first.setdefault(model.blob or model.digest, model)
-        if kept is not model and model.state == "absent" and not model.running and model.name not in state.demanded:
-            model.same_as, model.installed = kept.name, False
 
 
 def _seen(state: CoreState, model: ModelState, row: Row, asked: float) -> list[Order]:

@@ -2,6 +2,7 @@
 
 from policies import fit
 from policies.verdict import Change
+from scheduler.core import sizes
 from scheduler.core.lifecycle import IllegalMove, move
 from scheduler.core.messages import AnswerProbe, Load, Order, Record, Unload
 from scheduler.core.state import CoreState, ModelState, TransitionState
@@ -131,6 +132,7 @@ def _load_next(state: CoreState, world: WorldView, transition: TransitionState) 
         return abort(state, f"{model.name} does not fit any more")
     move(state, model, "loading", state.at)
     model.held = model.size
+    model.free_after = sizes.free(state)  # what leaves while it loads, Ollama may not have seen go
     model.load_because = transition.because
     if transition.first_order is None:
         transition.first_order = state.at

@@ -30,7 +30,7 @@ def enqueue(state: CoreState, model: ModelState, request: Request) -> None:
         state.revision += 1
         return
     queue = model.preloads if request.kind == "preload" else model.queues[request.cls]
-    behind = [other for other in queue.values() if other.seq > request.seq] if request.sent else []
+    behind = [other for other in queue.values() if other.seq > request.seq] if request.sent or request.named else []
     for other in behind:
         del queue[other.id]
     queue[request.id] = request

@@ -1,7 +1,7 @@
 """Wishes of clients, which are no commands: prompt-less loads and unloads, answered as Ollama answers them."""
 
 from policies.verdict import Change
-from scheduler.core import refusals, requests
+from scheduler.core import naming, refusals, requests
 from scheduler.core.messages import AnswerWish, Arrived, Order, Record
 from scheduler.core.state import CoreState, ModelState
 from scheduler.core.view import WorldView
@@ -21,7 +21,7 @@ def grant(state: CoreState, world: WorldView) -> list[Order]:
 
 def unload(state: CoreState, world: WorldView, fact: Arrived) -> tuple[list[Order], Change | None]:
     """The answer to a wish to unload, which is given at once, and the change that follows it, if it is followed."""
-    name = requests.known_as(state, fact.model)
+    name = naming.known_as(state, fact.model)
     model, client = state.models[name], fact.client or "a client"
     against = _against(state, world, model)
     if against is not None:
