@@ -15,7 +15,9 @@ from tests.agreements.script import Deed, Request, Scenario
 from tests.agreements.sides import Side
 
 LOOK = 0.01
-SECONDS = 15.0
+STAYS = (0, 60, 120, 300, 600, 3600, 5400, 7200)
+"""The stays that scenarios ask for, far enough apart for a slow machine, in seconds."""
+SECONDS = 30.0
 """The longest that any one step waits; then the scenario fails with its name."""
 
 
@@ -207,11 +209,10 @@ class Player:
 
 
 def _entry(model: dict[str, Any]) -> str:
-    """One model of /api/ps, with the seconds that it has left instead of a date."""
-    ends = str(model["expires_at"])
-    left = datetime.fromisoformat(ends).timestamp() - time.time() if ends < "2300" else float("inf")
-    shown = "for ever" if left == float("inf") else f"about {5 * round(left / 5)} s"
-    return json.dumps({**model, "expires_at": shown})
+    """One model of /api/ps; in place of the date when it ends, the stay of `STAYS` that is not over yet."""
+    left = datetime.fromisoformat(str(model["expires_at"])).timestamp() - time.time()
+    stay = next((f"at most {stay} s" for stay in STAYS if left < stay + 1), "for ever")
+    return json.dumps({**model, "expires_at": stay})
 
 
 async def _now(value: bool) -> bool:
