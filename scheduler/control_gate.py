@@ -72,9 +72,15 @@ def _with_port(name: str, port: int) -> list[str]:
 
 
 def new_token(folder: Path) -> str:
-    """A fresh secret, kept in `folder` for those who may read it (mode 0600). Where it cannot be kept that is told, and
-    nobody can command this life of the daemon."""
+    """A fresh secret, kept in `folder`."""
     token = secrets.token_urlsafe(32)
+    keep_token(folder, token)
+    return token
+
+
+def keep_token(folder: Path, token: str) -> None:
+    """Keep the secret for those who may read it (mode 0600). Where it cannot be kept that is told, and nobody can
+    command this life of the daemon."""
     name = ""
     try:
         handle, name = tempfile.mkstemp(prefix=".token.", dir=folder)  # 0600 by its contract
@@ -85,4 +91,3 @@ def new_token(folder: Path) -> str:
         if name:
             Path(name).unlink(missing_ok=True)
         log.warning("no token could be kept in %s, so no command can be given: %s", folder, error.strerror or error)
-    return token

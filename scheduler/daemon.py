@@ -2,10 +2,9 @@
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -13,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from scheduler import parts, restart, saved
 from scheduler.bodies import BodyStore
-from scheduler.control_gate import new_token
+from scheduler.control_gate import keep_token, new_token
 from scheduler.core import messages as m
 from scheduler.core.lifecycle import IllegalMove
 from scheduler.core.machine import Machine
 from scheduler.core.state import CoreState
 from scheduler.dispatcher import Dispatcher, Witness
 from scheduler.door import raise_file_limit
+from scheduler.folder import StateFolder
 from scheduler.forwarder import Forwarder
 from scheduler.journal import Journal
 from scheduler.ledger import Ledger
@@ -73,6 +73,7 @@ class Daemon:
     ) -> None:
         self.settings = settings
         self.folder = folder
+        self._keeping = StateFolder(folder)
         self.version = version
         self.rhythm = rhythm or Rhythm()
         self.warnings = warnings
@@ -109,9 +110,8 @@ class Daemon:
 
         Raises OSError if the address is taken, IllegalMove on a bug of the core.
         """
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            with _locked(self.folder):
+            with self._keeping:
                 async with asyncio.TaskGroup() as tasks:
                     await self._live(tasks, acquainted)
         except* (OSError, IllegalMove) as group:
@@ -218,6 +218,9 @@ class Daemon:
         residency.is_dead = watch.is_dead
         watch.on_death = residency.look
         key = saved.key(self.folder / "key")
+        token = new_token(self.folder)
+        self._keeping.upon_anew(lambda: saved.keep_key(self.folder / "key", key))
+        self._keeping.upon_anew(lambda: keep_token(self.folder, token))
         bodies = BodyStore(settings.queue.body_memory, settings.queue.body_disk, self.folder)
         own: dict[str, Own] = {}
         listener = Listener(
@@ -236,7 +239,7 @@ class Daemon:
         known = Known(
             self.version,
             self._started,
-            new_token(self.folder),
+            token,
             dispatcher,
             self._ledger,
             self._past,
@@ -244,7 +247,12 @@ class Daemon:
             watch,
             self._reload,
             self.ready.is_set,
-            lambda: [*watch.troubles(), *residency.troubles(), *restarts.troubles(dispatcher.state)],
+            lambda: [
+                *self._keeping.troubles(),
+                *watch.troubles(),
+                *residency.troubles(),
+                *restarts.troubles(dispatcher.state),
+            ],
         )
         self._own = OwnCalls(known, listener)
         own |= self._own.routes
@@ -269,6 +277,7 @@ class Daemon:
         chores.every(rhythm.memory, "look at memory", watch.memory)
         chores.every(rhythm.runners, "look at silent runners", watch.runners)
         chores.every(rhythm.clocks, "look at the clocks", watch.clocks)
+        chores.every(rhythm.clocks, "look at the state folder", self._keeping.look)
         chores.every(rhythm.save, "save what was learned", lambda: self._save(dispatcher))
         chores.start()
         return chores
@@ -283,17 +292,6 @@ class Daemon:
             saved.save(self.folder / LEARNED, dispatcher.state)
         except OSError as error:
             log.warning("what was learned could not be saved: %s", error)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep the state folder for one daemon. Raises OSError where another one has it."""
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OSError(f"another daemon keeps its state in {folder}; give one of them --state DIR") from error
-        yield
 
 
 async def _quietly(work: Awaitable[object]) -> None:

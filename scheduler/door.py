@@ -20,6 +20,7 @@ NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 GONE = frozenset((errno.ECONNABORTED, errno.EPROTO, errno.EAGAIN, errno.EINTR))  # of who wanted to come in
 LOOK_AGAIN = 0.25  # seconds between looks for one that has become silent, where all are served
 AGAIN = (0.05, 1.0)  # seconds between tries to accept where there is no room: first, most
+JUST_COME = 1.0  # seconds that somebody who has come gets to say what it is about, before it is sent away for room
 MADE_ROOM = 16  # silent connections closed at once where there is no room
 
 
@@ -149,9 +150,11 @@ class Door:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._gone.wait(), LOOK_AGAIN)
 
-    def _send_away(self, number: int) -> int:
-        """Close those that have been silent longest, first those that never asked; how many."""
-        silent = [connection for connection in self.connections if not connection.busy]
+    def _send_away(self, number: int, spared: float = 0.0) -> int:
+        """Close those that have been silent longest (for `spared` seconds at least), first those that never asked; how
+        many."""
+        before = asyncio.get_running_loop().time() - spared
+        silent = [each for each in self.connections if not each.busy and each.since <= before]
         silent.sort(key=lambda connection: (connection.asked > 0, connection.since))
         for connection in silent[:number]:
             connection.close()
@@ -164,7 +167,7 @@ class Door:
             self.ran_out += 1
             log.warning("nobody is let in for now: %s (%d connections)", error.strerror, len(self.connections))
         self.trouble = f"no new connection can be accepted: {error.strerror}"
-        self._send_away(MADE_ROOM)
+        self._send_away(MADE_ROOM, JUST_COME)
 
     def _lost(self, connection: Connection) -> None:
         self.connections.discard(connection)

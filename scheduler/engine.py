@@ -25,6 +25,7 @@ class Engine:
     """One look at a runner: whether it works, and how far the prompts of those that do have come."""
 
     busy: bool
+    working: int = 0  # slots at work
     prefill: tuple[tuple[int, int], ...] = ()  # (tokens done, tokens in all) of each slot that decodes nothing yet
 
 
@@ -112,7 +113,7 @@ def _lives(process: psutil.Process) -> bool:
 def _engine(slots: list[dict[str, object]]) -> Engine:
     working = [slot for slot in slots if slot.get("is_processing")]
     prefill = tuple(progress for slot in working if (progress := _prefill(slot)) is not None)
-    return Engine(bool(working), prefill)
+    return Engine(bool(working), len(working), prefill)
 
 
 def _prefill(slot: dict[str, object]) -> tuple[int, int] | None:

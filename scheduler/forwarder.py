@@ -75,6 +75,14 @@ class Forwarder:
         silent = self._inbox.now() - max(run.last_byte for run in read)
         return silent, max(run.exchange.kept.size for run in read), tuple(run.exchange.id for run in read)
 
+    def quiet(self, model: str, seconds: float) -> tuple[str, ...]:
+        """The requests that `model` has and has given no byte for so many seconds, longest first; those of slow clients
+        left out."""
+        now = self._inbox.now()
+        silent = [run for run in self._runs.get(model, {}).values() if not run.held_up]
+        found = sorted((run for run in silent if now - run.last_byte >= seconds), key=lambda run: run.last_byte)
+        return tuple(run.exchange.id for run in found)
+
     def start(self, exchange: Exchange, order: Forward) -> Run:
         """Begin to carry out a `Forward`."""
         native = exchange.demand.dialect in NATIVE

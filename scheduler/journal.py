@@ -225,6 +225,11 @@ class _Files:
             return
         data = b"".join(lines)
         self.taken += len(data)
+        if self._file is not None and not os.fstat(self._file).st_nlink:  # a line more would be kept nowhere
+            self.close()
+            self.give_up("its file was deleted")
+            self._dropped += len(lines)
+            return
         if self._file is None:
             self._dropped += len(lines)
             return

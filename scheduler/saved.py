@@ -132,11 +132,16 @@ def key(path: Path) -> bytes:
         if len(known) == KEY_BYTES:
             return known
     made = secrets.token_bytes(KEY_BYTES)
+    keep_key(path, made)
+    return made
+
+
+def keep_key(path: Path, key: bytes) -> None:
+    """Keep the secret; where that cannot be, it is told."""
     try:
-        _write(path, made)
+        _write(path, key)
     except OSError as error:
         log.warning("the key %s cannot be kept: %s", path, error.strerror or error)
-    return made
 
 
 def _learned(model: ModelState) -> Learned:

@@ -24,9 +24,11 @@ GAP = 5.0  # seconds by which the wall clock must run ahead to be called sleep
 
 
 class Outstanding(Protocol):
-    """What the forwarder tells of a model's requests: seconds of silence, largest body in bytes, ids."""
+    """What the forwarder tells of a model's requests: seconds of silence, largest body in bytes, ids; and which of them
+    got no byte for so many seconds."""
 
     def outstanding(self, model: str) -> tuple[float, int, tuple[str, ...]]: ...
+    def quiet(self, model: str, seconds: float) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ class Watch:
         for name in list(state.present):
             model = state.models.get(name)
             silent, body, ids = self._forwarder.outstanding(name)
-            if model is None or not ids or silent < SILENT:
+            if model is None or not ids or not self._forwarder.quiet(name, SILENT):
                 self.engines.pop(name, None)
                 continue
             engine = await self._engines.look(self._blobs.get(name, ""))
@@ -123,7 +125,9 @@ class Watch:
                 self.engines[name] = engine
             if not ids:
                 continue
-            self._post(m.EngineSeen(self._now(), name, None if engine is None else engine.busy, silent, body))
+            busy, working = (None, 0) if engine is None else (engine.busy, engine.working)
+            quiet = self._forwarder.quiet(name, SILENT)
+            self._post(m.EngineSeen(self._now(), name, busy, silent, body, working, quiet))
 
     def troubles(self) -> list[str]:
         """What runs out on this machine, for /status."""

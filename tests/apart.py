@@ -132,6 +132,7 @@ def main() -> int:
     """The process: `python -m tests.apart CONFIGURATION FOLDER PORTFILE`."""
     import logging
     import signal
+    from dataclasses import replace
 
     from scheduler.daemon import Daemon
     from scheduler.settings_read import settings_of
@@ -141,7 +142,7 @@ def main() -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
     async def serve() -> None:
-        daemon = Daemon(settings_of(json.loads(sys.argv[1])), Path(sys.argv[2]), "test", QUICK)
+        daemon = Daemon(settings_of(json.loads(sys.argv[1])), Path(sys.argv[2]), "test", replace(QUICK, listing=3.0))
 
         async def told() -> None:
             await asyncio.to_thread(_tell, Path(sys.argv[3]), daemon.port)

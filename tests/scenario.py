@@ -9,8 +9,9 @@ stage, then blocks with a blank line between. A name ending in `:` takes the res
     facts   arrive ID MODEL [CLASS] [probe|preload|unload|replace] [body SIZE] | left ID | returned ID: ERROR
             ended ID [OUTCOME] [status N] [first TIME] [cut] [error TEXT...]
             loaded MODEL [size SIZE] [ctx N] | load-failed MODEL: ERROR | unloaded MODEL | unload-failed MODEL: ERROR
-            residents MODEL[/CTX]... [asked TIME ago] | listed MODEL[/CTX]... | up
-            engine MODEL busy|idle|mute silent TIME [body SIZE] | down: ERROR | memory SIZE [orphans SIZE]
+            residents MODEL[/CTX|/dead]... [asked TIME ago] | listed MODEL[/CTX]... | up
+            engine MODEL busy|idle|mute silent TIME [body SIZE] [working N] [quiet ID...] | memory SIZE [orphans SIZE]
+            down [hung]: ERROR | restarted: [ERROR]
             pin MODEL TIME [refuse] | unpin MODEL | load MODEL | unload MODEL|all | pause [TIME] [refuse] | resume
             cancel ID | passthrough on|off (each by "a person")
             enter PHASE | reload CLASS TIME | gap TIME | stop | wait TIME (the core is woken as it asked)
@@ -147,7 +148,8 @@ class Story:
     def _row(self, text: str) -> m.Resident:
         name, _, context = text.partition("/")
         state = self.machine.state.models.get(name)
-        return m.Resident(name, state.size if state else 10**9, int(context) if context else self.context(name))
+        size, dead = state.size if state else 10**9, context == "dead"
+        return m.Resident(name, size, int(context) if context and not dead else self.context(name), dead=dead)
 
     def context(self, name: str) -> int:
         """The context that Ollama gives a model here."""
@@ -243,7 +245,9 @@ def _loaded(story: Story, words: list[str], text: str) -> None:
 def _engine(story: Story, words: list[str], text: str) -> None:
     busy = {"busy": True, "idle": False, "mute": None}[words[1]]
     silent, body = parse_duration(_option(words, "silent", "0s")), parse_size(_option(words, "body", "1kB"))
-    story.post(m.EngineSeen(story.at, words[0], busy, silent, body))
+    working = int(_option(words, "working", "0"))
+    quiet = tuple(words[words.index("quiet") + 1 :]) if "quiet" in words else ()
+    story.post(m.EngineSeen(story.at, words[0], busy, silent, body, working, quiet))
 
 
 def _memory(story: Story, words: list[str], text: str) -> None:
@@ -290,7 +294,8 @@ _FACTS: dict[str, Callable[[Story, list[str], str], None]] = {
     "listed": _listed,
     "engine": _engine,
     "up": lambda s, w, t: s.post(m.OllamaUp(s.at, "0.32.1")),
-    "down": lambda s, w, t: s.post(m.OllamaDown(s.at, t)),
+    "down": lambda s, w, t: s.post(m.OllamaDown(s.at, t, "hung" in w)),
+    "restarted": lambda s, w, t: s.post(m.Restarted(s.at, t)),
     "memory": _memory,
     "enter": lambda s, w, t: s.post(m.PhaseSet(s.at, w[0], "a person")),
     "pin": _pin,
@@ -306,4 +311,4 @@ _FACTS: dict[str, Callable[[Story, list[str], str], None]] = {
     "stop": lambda s, w, t: s.post(m.Stopping(s.at)),
     "wait": lambda s, w, t: s.wait(parse_duration(w[0])),
 }
-_TEXTS = ("returned", "load-failed", "unload-failed", "down", "ended")
+_TEXTS = ("returned", "load-failed", "unload-failed", "down", "restarted", "ended")

@@ -91,10 +91,10 @@ def test_operations_page_repeats_the_numbers() -> None:
     assert f"`stall.after_cut` ({settings.stall.after_cut:g} s)" in page
 
 
-def test_six_failures_have_their_rows() -> None:
+def test_failures_have_their_rows() -> None:
     """Each failure that must be survived says what is held, what is answered, what /status says, how it recovers."""
     rows = [line.strip("|").split("|") for line in _page("operations.md").splitlines() if line.startswith("| **")]
-    assert len(rows) == 6
+    assert len(rows) >= 12
     assert all(len(row) == 5 and all(cell.strip() for cell in row) for row in rows)
 
 

@@ -64,12 +64,12 @@ STRANGERS = b'{"is_processing": true}'
     [
         (b"[]", Engine(False)),
         (b"[%b]" % IDLE, Engine(False)),
-        (b"[%b, %b]" % (IDLE, READING), Engine(True, ((300, 900),))),
-        (b"[%b, %b]" % (READING, FIRST), Engine(True, ((300, 900), (3, 9)))),
-        (b"[%b]" % WRITING, Engine(True)),
-        (b"[%b]" % STRANGERS, Engine(True)),
+        (b"[%b, %b]" % (IDLE, READING), Engine(True, 1, ((300, 900),))),
+        (b"[%b, %b]" % (READING, FIRST), Engine(True, 2, ((300, 900), (3, 9)))),
+        (b"[%b]" % WRITING, Engine(True, 1)),
+        (b"[%b]" % STRANGERS, Engine(True, 1)),
         (b"[%b, 7, null]" % IDLE, Engine(False)),
-        (b'[{"is_processing": true, "n_prompt_tokens": "9", "n_prompt_tokens_processed": Infinity}]', Engine(True)),
+        (b'[{"is_processing": true, "n_prompt_tokens": "9", "n_prompt_tokens_processed": Infinity}]', Engine(True, 1)),
     ],
 )
 async def test_what_slots_say(
@@ -154,7 +154,7 @@ async def test_a_runner_that_moved_is_found_again(
     """Loaded anew it has another port: the old one is refused, and the process is looked for."""
     async with StubUpstream({"/slots": says(b"[%b]" % WRITING)}) as stub:
         place(monkeypatch, stub, sleeper)
-        assert await engines.look(FILE) == Engine(True)
+        assert await engines.look(FILE) == Engine(True, 1)
     async with StubUpstream({"/slots": says(b"[%b]" % IDLE)}) as stub:
         place(monkeypatch, stub, sleeper)
         assert await engines.look(FILE) == Engine(False)
@@ -179,3 +179,38 @@ async def test_a_runner_that_is_gone_burns_nothing(monkeypatch: pytest.MonkeyPat
     async with StubUpstream({"/slots": says(b"[%b]" % IDLE)}) as stub:
         place(monkeypatch, stub, process.pid)
         assert await engines.look(FILE) == Engine(False)
+
+
+async def test_a_runner_is_dead_once_its_process_is_gone(monkeypatch: pytest.MonkeyPatch, engines: Engines) -> None:
+    """Seen alive and then gone it is dead, until another one of the same file is found; a model that left is
+    forgotten."""
+    process = await asyncio.create_subprocess_exec("/bin/sh", "-c", "read _", stdin=subprocess.PIPE)
+    places = {FILE: (process.pid, 1)}
+    monkeypatch.setattr(memory, "runner_place", places.get)
+    assert not await engines.is_dead(FILE)
+    process.kill()
+    await process.wait()
+    places.clear()
+    assert await engines.is_dead(FILE)
+    places[FILE] = (os.getpid(), 1)
+    assert not await engines.is_dead(FILE)
+    places.clear()
+    assert not await engines.is_dead(FILE)
+    engines.forget(FILE)
+    assert not await engines.is_dead(FILE)
+
+
+async def test_a_runner_that_was_never_seen_is_not_called_dead(
+    monkeypatch: pytest.MonkeyPatch, engines: Engines
+) -> None:
+    """Another user's, or one of another kind: nothing is known of it, and it is not sought at each look."""
+    sought: list[str] = []
+
+    def nowhere(file: str) -> None:
+        sought.append(file)
+
+    monkeypatch.setattr(memory, "runner_place", nowhere)
+    assert not await engines.is_dead("")
+    for _ in range(3):
+        assert not await engines.is_dead(FILE)
+    assert sought == [FILE]

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from scheduler.control_gate import TOKEN
 from scheduler.core import messages as m
 from tests.live import CODER, FAST, QUALITY, QUICK, Live
 from tests.realollama.stage import RealOllama, StagedModel
@@ -128,7 +130,7 @@ async def test_a_load_that_never_ends_is_abandoned_at_its_limit(
 ) -> None:
     """A load past `load.limit` has failed: closed, tried again, and the request that waited is answered."""
     ollama: RealOllama = await real_ollama(models=STAGED)
-    async with Live.start(ollama.url, tmp_path / "state", load={"limit": "3s"}, **SETTINGS) as live:
+    async with Live.start(ollama.url, tmp_path / "state", load={"limit": "6s"}, **SETTINGS) as live:
         await live.acquainted()
         ollama.fault(CODER, load_never_ends=True, times=1)
         asking = asyncio.ensure_future(live.chat(CODER, options={"num_predict": 4}))
@@ -136,7 +138,7 @@ async def test_a_load_that_never_ends_is_abandoned_at_its_limit(
         status, told = await asking
         assert (status, told["done"]) == (200, True)
         failure = next(fact for fact, _ in live.steps if isinstance(fact, m.LoadFailed))
-        assert "over 3 s" in failure.error
+        assert "over 6 s" in failure.error
 
 
 async def test_a_silent_runner_is_healed_and_its_untouched_request_answered(
@@ -225,3 +227,17 @@ async def test_orphans_count_until_they_are_gone(
         assert (status, told["done"]) == (200, True)
         await live.until(lambda: live.state.orphans == 0)
     assert ollama.overcommits() == []
+
+
+async def test_a_state_folder_deleted_under_the_daemon_is_made_anew(real_ollama: Any, tmp_path: Path) -> None:
+    """Somebody cleans up: /status warns, the journal, the key and the token are kept again, requests are served."""
+    ollama: RealOllama = await real_ollama(models=STAGED[2:])
+    state = tmp_path / "state"
+    async with Live.start(ollama.url, state, replace(QUICK, clocks=0.2), **SETTINGS) as live:
+        await live.acquainted()
+        kept = {name: (state / name).read_bytes() for name in ("key", TOKEN)}
+        shutil.rmtree(state)
+        await live.until(lambda: any("made anew" in text for text in live.daemon.status()["warnings"]))
+        assert {name: (state / name).read_bytes() for name in kept} == kept
+        assert (await live.chat(FAST, options={"num_predict": 4}))[0] == 200
+        await live.until((state / "learned.json").exists)

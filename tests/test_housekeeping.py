@@ -156,3 +156,20 @@ async def test_a_rhythm_of_nothing_is_a_fast_one(chores: Housekeeping) -> None:
     asyncio.get_running_loop().call_later(0.02, beside.set)
     await asyncio.wait_for(beside.wait(), WAIT)
     await chore.times(2)
+
+
+async def test_a_clock_set_back_holds_no_chore_up(chores: Housekeeping, caplog: pytest.LogCaptureFixture) -> None:
+    """The wall clock goes back by an hour: chores go on within a second or two, not in an hour."""
+    with freeze_time(real_asyncio=True) as frozen:
+        counted = Counted()
+        chores.every(0.05, "count", counted.chore)
+        chores.start()
+        frozen.tick(0.1)
+        await counted.times(1)
+        frozen.tick(-3600.0)
+        done = counted.done
+        async with asyncio.timeout(WAIT):
+            while counted.done == done:
+                frozen.tick(0.01)
+                await asyncio.sleep(0.02)
+    assert "set back" in caplog.text

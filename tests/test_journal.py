@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import resource
+import shutil
 import stat
 import time
 import types
@@ -187,6 +188,31 @@ def full_disk(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_file_deleted_under_it_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Steps that would go into a deleted file are lost and counted; the folder and a new file are made, and replay."""
+    folder = tmp_path / "journal"
+    kept = Kept(folder, seed=6)
+    play = kept.play
+    play.begin()
+    play.demand(100, 300.0)
+    until(lambda: bool(files(folder)))
+    shutil.rmtree(folder)
+    play.run(until=play.at + 150.0)
+    until(lambda: bool(kept.journal.trouble))
+    assert "its file was deleted" in caplog.text
+    play.demand(100, 300.0)
+    play.run()
+    kept.clock += 11.0
+    play.demand(100, 300.0)
+    play.run()
+    kept.journal.close()
+    assert kept.journal.lost > 0
+    assert kept.journal.trouble == ""
+    found = [verify(path) for path in files(folder)]
+    assert len(found) == 1
+    assert found[0].difference is None
 
 
 def test_a_full_disk_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

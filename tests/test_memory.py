@@ -332,3 +332,12 @@ def test_a_port_that_is_no_number_is_not_asked(monkeypatch: pytest.MonkeyPatch, 
     """A runner that hides its port cannot be asked."""
     played(monkeypatch, named("ollama"), cmdline=["x", "--model", "/b/sha256-1", "--port", port])
     assert memory.runner_place("/b/sha256-1") is None
+
+
+def test_open_files_are_counted() -> None:
+    """What this process may still open is what it may have open less what it has; one more takes one."""
+    left, limit = memory.files_left()
+    with Path("/dev/null").open():
+        fewer, same = memory.files_left()
+    assert 0 < left < limit
+    assert (fewer, same) == (left - 1, limit)

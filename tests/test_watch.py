@@ -31,7 +31,7 @@ class Scene:
         self.out: dict[str, tuple[float, int, tuple[str, ...]]] = {}
         self.blobs = {A: FILE}
         self.staged: int | None = None
-        self.engine: Engine | None = Engine(True, ((3, 9),))
+        self.engine: Engine | None = Engine(True, 1, ((3, 9),))
         self.asked: list[str] = []
         self.upon_asking: Any = lambda: None
         state = self.machine.state
@@ -45,6 +45,11 @@ class Scene:
     def outstanding(self, model: str) -> tuple[float, int, tuple[str, ...]]:
         """As the forwarder tells it."""
         return self.out.get(model, (0.0, 0, ()))
+
+    def quiet(self, model: str, seconds: float) -> tuple[str, ...]:
+        """As the forwarder tells it."""
+        silent, _, ids = self.outstanding(model)
+        return ids if silent >= seconds else ()
 
     def bring(self, name: str = A) -> None:
         """A model is resident."""
@@ -212,14 +217,14 @@ async def test_what_is_told_of_a_silent_runner(auto: Scene) -> None:
 
     auto.upon_asking = later
     await auto.watch.runners()
-    assert auto.posted == [m.EngineSeen(102.0, A, True, 3.5, 700)]
-    assert auto.watch.engines == {A: Engine(True, ((3, 9),))}
+    assert auto.posted == [m.EngineSeen(102.0, A, True, 3.5, 700, 1, ("1", "2"))]
+    assert auto.watch.engines == {A: Engine(True, 1, ((3, 9),))}
     auto.engine = Engine(False)
     await auto.watch.runners()
-    assert auto.posted[1:] == [m.EngineSeen(102.0, A, False, 3.5, 700)]
+    assert auto.posted[1:] == [m.EngineSeen(102.0, A, False, 3.5, 700, 0, ("1", "2"))]
     auto.engine = None
     await auto.watch.runners()
-    assert auto.posted[2:] == [m.EngineSeen(102.0, A, None, 3.5, 700)]
+    assert auto.posted[2:] == [m.EngineSeen(102.0, A, None, 3.5, 700, 0, ("1", "2"))]
     assert auto.watch.engines == {}
 
 
@@ -255,7 +260,7 @@ async def test_a_model_without_a_file_is_told_as_unknown(auto: Scene) -> None:
     auto.out[A] = (1.5, 10, ("1",))
     await auto.watch.runners()
     assert auto.asked == [""]
-    assert auto.posted == [m.EngineSeen(100.0, A, None, 1.5, 10)]
+    assert auto.posted == [m.EngineSeen(100.0, A, None, 1.5, 10, 0, ("1",))]
 
 
 async def test_one_that_leaves_while_another_is_asked_breaks_nothing(auto: Scene) -> None:
@@ -316,3 +321,33 @@ async def test_small_steps_do_not_add_up_to_sleep() -> None:
             scene.watch.clocks()
         assert scene.posted == []
         await scene.watch.close()
+
+
+async def test_a_runner_that_died_has_ps_read(auto: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each model that serves it is known whether its process is there; of one that left nothing is kept."""
+    dead, forgotten, looks = {FILE: False}, [], []
+    engines = auto.watch._engines
+
+    async def is_dead(file: str) -> bool:
+        return dead.get(file, False)
+
+    monkeypatch.setattr(engines, "is_dead", is_dead)
+    monkeypatch.setattr(engines, "forget", forgotten.append)
+    auto.watch.on_death = lambda: looks.append("ps")
+    auto.bring()
+    await auto.watch.runners()
+    assert looks == []
+    dead[FILE] = True
+    assert await auto.watch.is_dead(A)
+    await auto.watch.runners()
+    assert looks == ["ps"]
+    auto.machine.state.models[A].state = "absent"
+    await auto.watch.runners()
+    assert (looks, forgotten) == (["ps"], [FILE])
+
+
+def test_few_open_files_are_told(auto: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When hardly a file can be opened any more /status says so; before that it does not."""
+    assert auto.watch.troubles() == []
+    monkeypatch.setattr(memory, "files_left", lambda: (3, 256))
+    assert auto.watch.troubles() == ["too many open files: 3 of 256 are left, so clients wait to be let in"]

@@ -181,6 +181,8 @@ class EngineSeen:
     busy: bool | None
     silent: float
     outstanding: int = 0
+    working: int = 0  # slots of the engine that are at work
+    quiet: tuple[str, ...] = ()  # requests that it has given no byte lately
 
 
 # --- facts: the world --------------------------------------------------------------------------------------------

@@ -16,11 +16,15 @@ SLOWEST = 5.0  # times the slowest first byte known
 def engine_seen(state: CoreState, fact: EngineSeen) -> list[Order]:
     """Judge one look at the runner; orders the recall of what it holds if it is stalled."""
     model = state.models.get(fact.model)
-    if model is None or model.state not in ("ready", "draining") or model.stalled or not model.running:
+    if model is None or model.state not in ("ready", "draining") or not model.running:
         return []
+    if model.stalled:  # one slot was found wedged, and those beside it are done by now
+        over = fact.busy is False and len(fact.quiet) >= model.running
+        return _recall(state, model) if over else []
     if fact.busy:
         model.idle_engine_since = None
-        return []
+        return _one_slot(state, model, fact)
+    model.short_since = None
     if fact.busy is None:
         limit = silence_limit(state, model, fact.outstanding)
         if fact.silent < limit:
@@ -33,6 +37,22 @@ def engine_seen(state: CoreState, fact: EngineSeen) -> list[Order]:
     if idle < IDLE_SECONDS:
         return []
     return _heal(state, model, f"{model.running} outstanding, engine idle for {idle:.0f} s")
+
+
+def _one_slot(state: CoreState, model: ModelState, fact: EngineSeen) -> list[Order]:
+    """A slot of several that answers nobody while others work: after as long as silence may last, nobody more is sent
+    there, so that the others get done and the model can be loaded anew."""
+    answered = model.running - len(fact.quiet)
+    enough = model.parallel < 2 or not fact.working or len(fact.quiet) <= fact.working - answered
+    if enough:
+        model.short_since = None
+        return []
+    if model.short_since is None:
+        model.short_since = fact.at
+    silent = fact.at - model.short_since
+    if silent < silence_limit(state, model, fact.outstanding):
+        return []
+    return _stalled(state, model, f"{fact.working} of its slots work for {model.running} requests since {silent:.0f} s")
 
 
 def died(state: CoreState, model: ModelState) -> list[Order]:
@@ -64,12 +84,22 @@ def repair(state: CoreState) -> list[Order]:
 
 
 def _heal(state: CoreState, model: ModelState, because: str) -> list[Order]:
+    return _stalled(state, model, because) + _recall(state, model)
+
+
+def _stalled(state: CoreState, model: ModelState, because: str) -> list[Order]:
     state.revision += 1
     model.stalled = True
+    model.short_since = None
     model.away_since = state.at
     model.last_error = because
-    orders: list[Order] = [Record(model.name, "stalled", because)]
+    return [Record(model.name, "stalled", because)]
+
+
+def _recall(state: CoreState, model: ModelState) -> list[Order]:
+    orders: list[Order] = []
     for request_id in model.running_ids:
-        state.requests[request_id].place = "recalled"
-        orders.append(Recall(request_id, f"stalled: {because}"))
+        if state.requests[request_id].place == "running":
+            state.requests[request_id].place = "recalled"
+            orders.append(Recall(request_id, f"stalled: {model.last_error}"))
     return orders

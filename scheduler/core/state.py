@@ -91,6 +91,7 @@ class ModelState:
     wrong_context: bool = False
     stalled: bool = False
     idle_engine_since: float | None = None
+    short_since: float | None = None  # since when fewer of its slots work than requests are silent
     last_cut: float | None = None
     loaded_at: float | None = None
     left_because: str = ""
