@@ -73,11 +73,7 @@ AWAY = (
     _model("barred"),
     replace(_model("huge"), size_bytes=60_000_000_000),
 )
-"""Loaded by whoever asks for them first."""
-
-
-OUTSIDE = frozenset({"barred:latest", "huge:latest"})
-"""In no set that the phase holds: one by the configuration, one because it can never be held."""
+"""Loaded by whoever asks for them first; in no set, but for one that the phase does not hold."""
 
 
 class Worlds:
@@ -130,19 +126,25 @@ async def two_worlds(folder: Path, **settings: Any) -> AsyncIterator[Worlds]:
     models = [*RESIDENT, *AWAY]
     async with contextlib.AsyncExitStack() as stack:
         await asyncio.to_thread(lambda: (folder / "ours").mkdir(parents=True))
-        theirs = await stack.enter_async_context(RealOllama.start(folder / "theirs", models, env=QUIET))
-        behind = await stack.enter_async_context(RealOllama.start(folder / "behind", models, env=QUIET))
+        starting = [
+            stack.enter_async_context(RealOllama.start(folder / side, models, env=QUIET))
+            for side in ("theirs", "behind")
+        ]
+        theirs, behind = await asyncio.gather(*starting)
         content: dict[str, Any] = {
             "ollama_settings": {"num_parallel": 2, "max_loaded_models": 12},
             "models": {model.name: {"num_ctx": CONTEXT, "parallel": 2} for model in models},
-            "sets": {"all": [model.name for model in models if model.name not in OUTSIDE], "barred": ["barred:latest"]},
-            "phases": {"normal": {"sets": ["all"]}},
+            "sets": {"resident": [model.name for model in RESIDENT], "barred": ["barred:latest"]},
+            "phases": {"normal": {"sets": ["resident"]}},
             "aliases": {"gpt-4": "talks:latest"},
         }
         live = await stack.enter_async_context(Live.start(behind.url, folder / "ours", **{**content, **settings}))
         await live.acquainted()
         worlds = Worlds(theirs, behind, live, await stack.enter_async_context(registry()))
-        for model in RESIDENT:
-            route = "/api/embed" if model.embedding else "/api/generate"
-            await worlds.asked(Shape("load", ask=f"POST {route}", body=f'{{"model":"{model.name}"}}'))
+        await asyncio.gather(*(worlds.asked(_preload(model)) for model in RESIDENT))
         yield worlds
+
+
+def _preload(model: StagedModel) -> Shape:
+    route = "/api/embed" if model.embedding else "/api/generate"
+    return Shape("load", ask=f"POST {route}", body=f'{{"model":"{model.name}"}}')
