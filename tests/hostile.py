@@ -87,6 +87,11 @@ HEADS: dict[str, bytes] = {
     "expectation": framed("Expect: 200-ok\r\nContent-Length: 2\r\n"),
     "continue": framed("Expect: 100-continue\r\nContent-Length: 2\r\n"),
     "continue, nothing to say": framed("Expect: 100-continue\r\nContent-Length: 0\r\n", b""),
+    "pipelined": 3 * head(VERSION, b"Host: localhost"),
+    "pipelined, one of them wrong": head(VERSION, b"Host: localhost") + b"nonsense\r\n" + head(VERSION),
+    "pipelined behind a close": head(VERSION, b"Host: localhost", b"Connection: close") + head(VERSION),
+    "empty line behind a body": framed("Content-Length: 2\r\n") + b"\r\n" + head(VERSION, b"Host: localhost"),
+    "redirected": head(b"GET //api/../api/version?a=b HTTP/1.1", b"Host: localhost"),
     "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 }
 """Heads, the half of them not HTTP."""
@@ -249,3 +254,6 @@ BODIES: dict[str, bytes] = {
     "keep_alive NaN": b'{"model":"x","keep_alive":NaN}',
 }
 """Bodies, for a route that asks for a model in JSON. None asks for one that is installed."""
+
+COSTLY = frozenset(("many keys", "one key many times", "deep objects"))
+"""Bodies that take seconds to understand, with others at it: one route is enough."""
