@@ -22,12 +22,13 @@ from tests.apart import Apart
 from tests.heard import Heard, ask
 from tests.live import CODER, FAST, QUALITY
 from tests.realollama.between import Between
-from tests.realollama.stage import RealOllama, StagedModel
+from tests.realollama.stage import EXTRA, RealOllama, StagedModel
 
 STAGED = (
     StagedModel(QUALITY, 35_000_000_000, load_seconds=0.4, num_ctx=131_072),
     StagedModel(CODER, 20_000_000_000, load_seconds=0.4, num_ctx=32_768),
     StagedModel(FAST, 5_000_000_000, load_seconds=0.2, num_ctx=32_768),
+    StagedModel(EXTRA, 100_000_000, load_seconds=0.2, num_ctx=4_096),
 )
 SECONDS = 40.0  # until something must have happened
 DIALECTS = ("native", "openai", "anthropic")
@@ -269,13 +270,14 @@ async def show_endpoint_missing(scene: Scene) -> AsyncIterator[None]:
     scene.wire.strike("/api/show", answer=NO_ROUTE)
     fresh = f"fresh-{scene.turn}:latest"  # one whose details are not known yet
     async with aiohttp.ClientSession(scene.ollama.url, raise_for_status=True) as ollama:
-        making = {"model": fresh, "from": FAST, "parameters": {"temperature": scene.turn / 100}, "stream": False}
+        making = {"model": fresh, "from": EXTRA, "parameters": {"temperature": scene.turn / 100}, "stream": False}
         await (await ollama.post("/api/create", json=making)).read()
         scene.ask(fresh)
         yield
         scene.wire.strikes.clear()
         await asyncio.gather(*scene.asked)
         await scene.told(lambda status: not re.search("cannot show", judgement(status)), "that it can show it")
+        await (await ollama.post("/api/generate", json={"model": fresh, "keep_alive": 0})).read()
         await ollama.delete("/api/delete", json={"model": fresh})
 
 
