@@ -28,7 +28,7 @@ from scheduler.origins import Border
 from scheduler.passing import Streamed
 from scheduler.paths import CONTROL, Route, allow, route as route_of, unserved
 from scheduler.reply import Headers
-from scheduler.request import Asked, Request, Room
+from scheduler.request import Asked, Request, Room, costly
 from scheduler.wire import WireConfig
 
 log = logging.getLogger(__name__)
@@ -43,10 +43,7 @@ Control = Callable[[Asked], Awaitable[tuple[int, Mapping[str, Any]]]]
 NOT_FORWARDED = frozenset((b"host", b"origin", b"content-length", b"expect"))
 """Request headers that are ours to say; `Origin` because Ollama would refuse ours (facts: its own host rules)."""
 
-LARGE = 1 << 20  # bytes of a body from which it is understood beside the loop: 20 MB take a tenth of a second
-SMALL = 1 << 13  # bytes up to which it never is
-TURN = 0.0005  # seconds such a thread may keep the loop from going on; Python's own limit is ten times that
-PIECES = 2000  # keys, lists and objects from which it is: each takes some 0.02 ms
+TURN = 0.0005  # seconds a thread that understands a body may keep the loop from going on; Python's own limit is ten times that
 SHUTTING_DOWN = "the scheduler is shutting down"
 NOWHERE = Body(b"", b"")  # in an exchange's demand: its body is with the store
 STAND_IN = (b"X-Scheduler-Stand-In", b"1")
@@ -210,7 +207,7 @@ class Listener:
             raise Refused(503, SHUTTING_DOWN, 5)
         raw = await self._body(request)
         asked = (route, request.raw_path, raw, request.headers, self.rules, request.peer)
-        if _is_work(raw):
+        if costly(raw):
             demand = await asyncio.get_running_loop().run_in_executor(self._beside, dialects.understand, *asked)
         else:
             demand = dialects.understand(*asked)
@@ -279,13 +276,6 @@ def _fail(client: Client, route: Route, failure: Failure) -> None:
     if failure.retry_after is not None:
         headers.append((b"Retry-After", b"%d" % failure.retry_after))
     client.whole(failure.status, headers, body)
-
-
-def _is_work(raw: bytes) -> bool:
-    """Whether others would feel it if this body was understood between their bytes."""
-    if len(raw) <= SMALL:
-        return False
-    return len(raw) > LARGE or sum(map(raw.count, (b"{", b"[", b":"))) > PIECES
 
 
 def _arrived(at: float, request_id: str, demand: Demand) -> Arrived:

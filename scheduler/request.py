@@ -14,6 +14,9 @@ from scheduler.wire import WireConfig
 
 DRAIN = 256 << 10  # bytes of a body nobody wanted that are read to keep the connection (net/http)
 DRAIN_SECONDS = 5.0
+LARGE = 1 << 20  # bytes of a body from which it is understood beside the loop: 20 MB take a tenth of a second
+SMALL = 1 << 13  # bytes up to which it never is
+PIECES = 2000  # keys, lists and objects from which it is: each takes some 0.02 ms
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -161,3 +164,10 @@ class Request:
             self._asked = True
             if self.transport and not self.transport.is_closing():
                 self.transport.write(_CONTINUE)
+
+
+def costly(raw: bytes) -> bool:
+    """Whether others would feel it if this body was understood between their bytes."""
+    if len(raw) <= SMALL:
+        return False
+    return len(raw) > LARGE or sum(map(raw.count, (b"{", b"[", b":"))) > PIECES
