@@ -126,7 +126,7 @@ async def test_commands_at_random_points_of_a_storm(
     assert (auditor.busy_unloads, auditor.dead_loads) == ([], [])
     assert ollama.reloads() == []
     assert len(ollama.loads()) == len(loads), "every load was ordered by us"
-    assert told["verdict"] in ("ok", "changing")
+    assert told["verdict"] != "stuck", told["headline"]
     for file in files:
         assert verify(file).difference is None, f"{file.name} replays otherwise"
 
