@@ -43,7 +43,7 @@ Control = Callable[[Asked], Awaitable[tuple[int, Mapping[str, Any]]]]
 NOT_FORWARDED = frozenset((b"host", b"origin", b"content-length", b"expect"))
 """Request headers that are ours to say; `Origin` because Ollama would refuse ours (facts: its own host rules)."""
 
-TURN = 0.0005  # seconds a thread that understands a body may keep the loop from going on; Python's own limit is ten times that
+TURN = 0.0005  # seconds a thread that understands a body may keep the loop waiting; Python's own is ten times that
 SHUTTING_DOWN = "the scheduler is shutting down"
 NOWHERE = Body(b"", b"")  # in an exchange's demand: its body is with the store
 STAND_IN = (b"X-Scheduler-Stand-In", b"1")
