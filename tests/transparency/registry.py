@@ -38,12 +38,20 @@ async def _take(request: web.Request) -> web.Response:
 
 
 async def _blob(request: web.Request) -> web.Response:
+    """Where it lies, on a host of another name, as Ollama expects of a registry."""
     content = BLOBS.get(request.match_info["digest"])
     if content is None:
         return web.Response(status=404)
+    if request.method == "HEAD":
+        return web.Response(body=content)
+    place = f"http://localhost:{request.url.port}/files/{request.match_info['digest']}"
+    return web.Response(status=307, headers={"Location": place})
+
+
+async def _file(request: web.Request) -> web.Response:
+    content = BLOBS[request.match_info["digest"]]
     part = request.http_range
-    start, stop = part.start or 0, part.stop or len(content)
-    return web.Response(status=206 if request.headers.get("Range") else 200, body=content[start:stop])
+    return web.Response(status=206 if request.headers.get("Range") else 200, body=content[part])
 
 
 @contextlib.asynccontextmanager
@@ -53,6 +61,7 @@ async def registry() -> AsyncIterator[str]:
     app.router.add_get("/v2/library/{name}/manifests/{tag}", _manifest)
     app.router.add_put("/v2/library/{name}/manifests/{tag}", _take)
     app.router.add_get("/v2/library/{name}/blobs/{digest}", _blob)
+    app.router.add_get("/files/{digest}", _file)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
