@@ -112,6 +112,9 @@ def _sent_out(state: CoreState, names: list[str]) -> list[str]:
     present = [state.models[name] for name in names if name in state.present]
     if not present:
         return ["Nothing of it is in memory."]
+    loading = [model.name for model in present if model.state == "loading"]
+    if loading:
+        return [f"{_listed(loading)} {'is' if len(loading) == 1 else 'are'} still being loaded: that ends first."]
     busy = [model for model in present if model.running]
     if not busy:
         return [f"{_listed([model.name for model in present])} {_verb(len(present))} now."]

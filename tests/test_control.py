@@ -11,9 +11,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from scheduler import control_bodies as bodies
+from scheduler import control_bodies as bodies, control_told
 from scheduler.control_gate import TOKEN, Gate, new_token
 from scheduler.core import messages as m
+from scheduler.core.config import Config, ModelConfig
+from scheduler.core.machine import Machine
 from tests.live import CODER, FAST, QUALITY, Live
 from tests.realollama.stage import RealOllama, StagedModel
 
@@ -340,3 +342,19 @@ async def test_who_may_not_changes_nothing(real_ollama: Any, tmp_path: Path) -> 
         assert (status, "without a file" in told["error"]) == (409, True)
         assert live.state.paused is None
         assert not any(isinstance(fact, m.Paused) for fact, _ in live.steps)
+
+
+def test_what_is_still_being_loaded_is_not_said_to_leave_now() -> None:
+    """A pause lets a load under way end first, and says so."""
+    machine = Machine.fresh(Config(models=(ModelConfig("fast:latest", 5 * 10**9),)), 0.0)
+    for fact in (
+        m.MemorySeen(1.0, 38 * 10**9, "a test"),
+        m.ModelsListed(1.0, (m.Listed("fast:latest", 5 * 10**9),)),
+        m.OllamaUp(1.0, "0.32.0"),
+        m.Residents(2.0, 2.0, ()),
+        m.LoadAsked(3.0, "fast:latest", "a person"),
+    ):
+        machine.step(fact)
+    pause = m.Paused(4.0, "a person")
+    machine.step(pause)
+    assert control_told.then(machine.state, pause, 4.0) == ["fast is still being loaded: that ends first."]
