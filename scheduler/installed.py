@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,8 @@ from scheduler.names import normal_name
 from scheduler.reading import Away, Patience, Unclear, within
 
 log = logging.getLogger(__name__)
+
+AT_ONCE = 8  # models asked about side by side
 
 
 class Installed:
@@ -62,7 +64,7 @@ class Installed:
         asked = self._now()
         try:
             tags = await within(self.patience.reading, reading.tags(self._http))
-            rows = [await self._known(row) for row in tags.models]
+            rows = await self._all_known(tags.models)
         except Unclear as error:
             log.warning("ollama did not list its models: %s", error or f"{self.patience.reading:.0f} s passed")
         except Away as error:
@@ -73,6 +75,17 @@ class Installed:
             self._post(m.ModelsListed(self._now(), tuple(rows), asked))
             if any(model.replaced_at is not None for model in self._state().models.values()):
                 await self._list()  # something was replaced while this was read
+
+    async def _all_known(self, rows: Sequence[reading.Row]) -> list[m.Listed]:
+        """What is known of each, several asked for at a time: who waits at the start waits for the last of them. Names
+        of one digest are one question."""
+        ahead = list({row.digest: row for row in rows}.values())
+        known: dict[int, m.Listed] = {}
+        for start in range(0, len(ahead), AT_ONCE):
+            some = ahead[start : start + AT_ONCE]
+            told = await asyncio.gather(*(self._known(row) for row in some))
+            known.update((id(row), listed) for row, listed in zip(some, told, strict=True))
+        return [known[id(row)] if id(row) in known else await self._known(row) for row in rows]
 
     async def _known(self, row: reading.Row) -> m.Listed:
         """A row of /api/tags with what /api/show adds; shown once per digest, since that never changes."""
