@@ -453,8 +453,9 @@ async def disk_full_for_bodies(scene: Scene) -> AsyncIterator[None]:
     scene.ollama.fault(FAST, slow_first_token=1.5, times=1)
     scene.daemon.fill_disk()
     scene.ask()
-    scene.ask(text="x" * 600_000)
-    scene.ask(text="x" * 600_000)
+    scene.ask(text="x" * 150_000)
+    scene.ask(text="x" * 150_000)
+    await asyncio.wait(scene.asked[1:], timeout=SECONDS)  # before there is room again
     yield
     scene.daemon.free_disk()
 
