@@ -597,8 +597,11 @@ SHOWS = {
 
 
 @pytest.mark.parametrize("strange", [*STRANGE, *SHOWS])
-async def test_a_model_that_cannot_be_shown_is_listed_all_the_same(strange: str) -> None:
+async def test_a_model_that_cannot_be_shown_is_listed_all_the_same(
+    strange: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One model whose /api/show fails hides neither itself nor the others, and is asked about with the next list."""
+    monkeypatch.setattr("scheduler.installed.AT_ONCE", 1)  # so that all of a script's answers are the first one's
     answer = {**STRANGE, **SHOWS}[strange]
     async with world() as w:
         w.ollama.install("a:latest", size=7)
@@ -836,3 +839,22 @@ def test_weights_are_the_files_of_the_first_from_line_and_the_adapters() -> None
     assert weights("# FROM /no\nFROM /a b/sha256-1\nFROM /second") == ("/a b/sha256-1",)
     assert weights("FROM /a\nADAPTER /b") == ("/a", "/b")
     assert weights("FROM llama3\n") == weights("") == ()
+
+
+async def test_a_large_library_is_asked_about_several_models_at_a_time() -> None:
+    """Eight /api/show are under way before the first one answers; the list keeps its order."""
+    async with world() as w:
+        names = [f"m{n}:latest" for n in range(20)]
+        for n, name in enumerate(names):
+            w.ollama.install(name, f"d{n}")
+        eight = asyncio.Event()
+
+        async def together(_: dict[str, Any]) -> web.StreamResponse | None:
+            if w.ollama.count("/api/show") == 8:
+                eight.set()
+            await eight.wait()
+            return None
+
+        w.ollama.scripts["/api/show"] = together
+        await w.residency.listing()
+        assert [row.name for row in (await w.fact(m.ModelsListed)).models] == names
