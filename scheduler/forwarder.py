@@ -135,8 +135,9 @@ class Forwarder:
             return self._ended(run, "abandoned")
         run.stoppable = True
         try:
+            once = demand.kind == "replace"  # Ollama may have done it and closed the connection without a word
             run.reply = reply = await self._upstream.send(
-                demand.method, demand.target(run.name), exchange.headers, body
+                demand.method, demand.target(run.name), exchange.headers, body, once=once
             )
             await reply.head()
         except Broken as error:

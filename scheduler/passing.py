@@ -57,19 +57,16 @@ async def pass_on(
 async def _opened(
     upstream: Upstream, method: str, target: str, headers: Headers, body: bytes | Streamed, *, again: bool
 ) -> Reply:
-    """A reply whose head is here. A kept connection may be dead by now: what only reads is then asked `again`; what
-    must go but once takes a new one."""
+    """A reply whose head is here. A kept connection may be dead by now: what only reads is then asked `again`."""
     if isinstance(body, Streamed):
         pieces, length, asked = body.pieces, body.length, body.asked
-        return await _begun(
-            await upstream.send(method, target, headers, pieces, length=length, asked=asked, fresh=True)
-        )
+        return await _begun(await upstream.send(method, target, headers, pieces, length=length, asked=asked, once=True))
     try:
-        return await _begun(await upstream.send(method, target, headers, body, fresh=not again))
+        return await _begun(await upstream.send(method, target, headers, body, once=not again))
     except Broken as error:
         if not again or not error.reached:
             raise
-    return await _begun(await upstream.send(method, target, headers, body, fresh=True))
+    return await _begun(await upstream.send(method, target, headers, body, once=True))
 
 
 async def _begun(reply: Reply) -> Reply:

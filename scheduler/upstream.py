@@ -211,14 +211,15 @@ class Upstream:
         *,
         length: int | None = None,
         asked: bool = False,
-        fresh: bool = False,
+        once: bool = False,
     ) -> Reply:
         """Write one request; `headers` without Host, Content-Length, Transfer-Encoding and Expect.
 
         A `body` that is an iterator is sent piece by piece as fast as Ollama takes it, `length` bytes in all (None:
         chunked); its reply may begin, and end, before it is whole. What the iterator raises is what the reply's
         reader gets, and Ollama's connection is cut. `asked`: its client waits to be asked for it (`Expect`), so Ollama
-        is asked first. `fresh` takes no kept connection. Raises Broken (`reached` False) if no connection can be made.
+        is asked first. `once`: it must not be sent again, so it takes a new connection; a kept one may be dead by now.
+        Raises Broken (`reached` False) if no connection can be made.
         """
         lines = [f"{method} {path} HTTP/1.1".encode(), b"Host: " + self.host_header]
         lines += [name + b": " + value for name, value in headers]
@@ -231,7 +232,7 @@ class Upstream:
         if asked and not isinstance(body, bytes):
             lines.append(b"Expect: 100-continue")
         head = b"\r\n".join(lines) + b"\r\n\r\n"
-        connection = None if fresh else self._kept()
+        connection = None if once else self._kept()
         if connection is None:
             connection = await self._connect()
         bodiless = method == "HEAD"

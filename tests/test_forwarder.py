@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from scheduler.core.messages import AnswerProbe, Arrived, Ended, Left, Recall, Returned
+from scheduler.core.messages import AnswerProbe, Arrived, Ended, Left, Recall, Refuse, Returned
 from tests.stub_upstream import Call, StubUpstream
 from tests.wired import BODIES, wired
 
@@ -181,6 +181,35 @@ async def test_broken_before_a_byte_it_comes_back_and_can_be_sent_again(how: str
         assert answer.body == b"".join(STREAMED["/api/chat"][1])
         assert (await world.core.fact(Ended)).outcome == "answered"
         assert world.core.count(Returned) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("DELETE", "/api/delete", {"model": "m"}),
+        ("POST", "/api/create", {"model": "m", "from": "n"}),
+        ("POST", "/api/copy", {"source": "n", "destination": "m"}),
+    ],
+)
+async def test_what_replaces_a_model_takes_a_new_connection(method: str, path: str, body: dict[str, str]) -> None:
+    """A kept one may be dead, and a second try would tell of the first's success as a failure: sent once, told once."""
+
+    async def script(call: Call) -> None:
+        call.close()
+
+    async with (
+        StubUpstream({"/api/chat": streaming("/api/chat"), path: script}) as stub,
+        wired(stub.url) as world,
+    ):
+        await (await world.ask("/api/chat", BODIES["/api/chat"])).answer()
+        data = json.dumps(body).encode()
+        client = await world.ask(path, data, method, Content_Length=str(len(data)))
+        returned = await world.core.fact(Returned)
+        assert [call.connection for call in stub.calls] == [1, 2]
+        world.core.exchanges[returned.id].take(Refuse(returned.id, 502, "broke off", "sent but once"))
+        answer = await client.answer()
+        assert (answer.status, answer.json()) == (502, {"error": "broke off"})
+        assert [call.method for call in stub.calls] == ["POST", method]
 
 
 async def test_without_ollama_it_comes_back() -> None:
