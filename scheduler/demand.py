@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
 
-from scheduler.core.messages import Kind
+from scheduler.core.messages import Arrived, Kind
 
 Dialect = Literal[
     "generate",
@@ -91,3 +91,20 @@ class Demand:
         path, _, query = self.path.partition("?")
         _, more, others = query.partition("&")
         return f"{path}?model={quote(model)}{more}{others}"
+
+    def arrived(self, at: float, request_id: str) -> Arrived:
+        """What the core hears of it."""
+        return Arrived(
+            at,
+            request_id,
+            self.model,
+            kind=self.kind,
+            cls=self.cls,
+            alias=self.alias,
+            dialect=self.dialect,
+            client=self.client,
+            session=self.session,
+            body_bytes=len(self.body),
+            digest=self.digest,
+            keep_alive=self.keep_alive,
+        )

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+SHUTTING_DOWN = "the scheduler is shutting down"
+
 Voice = Literal["middleware", "writer", "gin"]
 """Who in Ollama says it on a /v1 route: the middleware that reads the body, the writer that turns the native answer
 into the dialect's (another content type, and a line break at the end), or gin itself (Ollama's native shape)."""

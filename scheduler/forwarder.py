@@ -12,7 +12,9 @@ from typing import Protocol, Self
 from scheduler import answers, passing
 from scheduler.client import Client
 from scheduler.core.messages import AnswerProbe, Ended, Fact, Forward, Outcome, Recall, Returned
+from scheduler.core.refusals import RETRY_AFTER
 from scheduler.demand import NATIVE
+from scheduler.errors import SHUTTING_DOWN
 from scheduler.exchange import Exchange
 from scheduler.reply import Broken, Headers, Reply
 from scheduler.sending import Run
@@ -254,7 +256,7 @@ class Forwarder:
                 exchange.in_line = run.in_line
                 exchange.break_off(f"ended by the scheduler: {run.why.because}")
                 return self._ended(run, run.why.outcome, error=run.why.because, cut=cut)
-        exchange.refuse(503, "the scheduler is shutting down", 5)
+        exchange.refuse(503, SHUTTING_DOWN, RETRY_AFTER)
         return self._ended(run, "failed", error="the daemon closes", cut=cut)
 
     async def pass_on(

@@ -17,10 +17,11 @@ from scheduler import answers, dialects, library
 from scheduler.bodies import BodyStore, NoRoom
 from scheduler.client import Client
 from scheduler.core.messages import Arrived, Fact, Left, Listed
+from scheduler.core.refusals import BUSY, RETRY_AFTER
 from scheduler.core.state import CoreState
 from scheduler.demand import Body, Demand
 from scheduler.door import Door
-from scheduler.errors import Failure, Refused
+from scheduler.errors import SHUTTING_DOWN, Failure, Refused
 from scheduler.exchange import Exchange
 from scheduler.forwarder import Forwarder
 from scheduler.heads import CLIENT_ENCODING
@@ -44,7 +45,6 @@ NOT_FORWARDED = frozenset((b"host", b"origin", b"content-length", b"expect"))
 """Request headers that are ours to say; `Origin` because Ollama would refuse ours (facts: its own host rules)."""
 
 TURN = 0.0005  # seconds a thread that understands a body may keep the loop waiting; Python's own is ten times that
-SHUTTING_DOWN = "the scheduler is shutting down"
 NOWHERE = Body(b"", b"")  # in an exchange's demand: its body is with the store
 STAND_IN = (b"X-Scheduler-Stand-In", b"1")
 
@@ -88,6 +88,7 @@ class Listener:
         self._prefix = f"r{secrets.token_hex(2)}-"
         self._ids = count(1)
         self._accepting = True
+        self._passing = 0  # requests under way that the core knows nothing of
         self._emptied: asyncio.Event | None = None
         self._beside = ThreadPoolExecutor(1, "understand")  # each takes time of the loop's
         self._coming = Room(wire.body_room)
@@ -114,13 +115,20 @@ class Listener:
         await self.door.shut()
 
     async def drain(self, limit: float) -> int:
-        """Wait until every accepted request is over, at most `limit` seconds; how many are not."""
-        if self.exchanges:
+        """Wait until every accepted request is over, within `limit` seconds; how many are not."""
+        if self._under_way:
             self._emptied = asyncio.Event()
             with suppress(TimeoutError):
-                async with asyncio.timeout(limit):
-                    await self._emptied.wait()
-        return len(self.exchanges)
+                await asyncio.wait_for(self._emptied.wait(), limit)
+        return self._under_way
+
+    @property
+    def _under_way(self) -> int:
+        return len(self.exchanges) + self._passing
+
+    def _one_less(self) -> None:
+        if not self._under_way and self._emptied:
+            self._emptied.set()
 
     async def close(self) -> None:
         """Close every connection. Leave the forwarder first, so that what still runs ends with its error."""
@@ -171,7 +179,8 @@ class Listener:
                 await self._library(request, route, client)
             case "upload":
                 body = Streamed(request.stream(), request.content_length, request.expects)
-                await self._pass_on(request, request.raw_path, body, client, None)
+                headers = request.travelling(NOT_FORWARDED)
+                await self._pass_on(request, request.raw_path, headers, body, client, None)
             case _:
                 target, raw = request.raw_path, await self._body(request)
                 if route.kind == "show":
@@ -179,13 +188,27 @@ class Listener:
                 if route.kind == "call":
                     request.leave_with_end()
                 limit = None if route.kind == "call" else self._wire.read_seconds
-                await self._pass_on(request, target, raw, client, limit)
+                await self._pass_on(request, target, request.travelling(NOT_FORWARDED), raw, client, limit)
 
     async def _pass_on(
-        self, request: Request, target: str, body: bytes | Streamed, client: Client, limit: float | None
+        self,
+        request: Request,
+        target: str,
+        headers: Headers,
+        body: bytes | Streamed,
+        client: Client,
+        limit: float | None,
     ) -> None:
-        headers = request.travelling(NOT_FORWARDED)
-        await self._forwarder.pass_on(request.method, target, headers, body, client, limit)
+        """Forward past the core; while we stop, only what is over soon."""
+        if not self._accepting and limit is None:
+            raise Refused(503, SHUTTING_DOWN, RETRY_AFTER)
+        self._passing += 1
+        try:
+            await self._forwarder.pass_on(request.method, target, headers, body, client, limit)
+            await client.taken()
+        finally:
+            self._passing -= 1
+            self._one_less()
 
     async def _library(self, request: Request, route: Route, client: Client) -> None:
         """A call that changes what is installed; one that replaces an installed model waits until that is idle and
@@ -197,14 +220,15 @@ class Listener:
             if demand is not None and not self._is_unknown(demand.model):
                 await self._exchange(demand, request.travelling(NOT_FORWARDED), client)
             else:
-                await self._pass_on(request, request.raw_path, body, client, None)
+                headers = request.travelling(NOT_FORWARDED)
+                await self._pass_on(request, request.raw_path, headers, body, client, None)
         finally:
             if self._relist is not None:
                 await asyncio.shield(self._relist())
 
     async def _demand(self, request: Request, route: Route, client: Client) -> None:
         if not self._accepting:
-            raise Refused(503, SHUTTING_DOWN, 5)
+            raise Refused(503, SHUTTING_DOWN, RETRY_AFTER)
         raw = await self._body(request)
         asked = (route, request.raw_path, raw, request.headers, self.rules, request.peer)
         if costly(raw):
@@ -221,8 +245,7 @@ class Listener:
         if unfit is not None:
             raise unfit
         if demand.remote or (listed is not None and listed.remote):
-            body = demand.body.at(0)
-            await self._forwarder.pass_on(demand.method, demand.path, headers, body, client, None)
+            await self._pass_on(request, demand.path, headers, demand.body.at(0), client, None)
             return
         await self._exchange(demand, headers, client)
 
@@ -231,9 +254,9 @@ class Listener:
         try:
             kept = await self._bodies.store(demand.body)
         except NoRoom as error:
-            raise Refused(503, "server busy, please try again.  maximum pending requests exceeded", 5) from error
+            raise Refused(503, BUSY, RETRY_AFTER) from error
         request_id = f"{self._prefix}{next(self._ids)}"
-        arrived = _arrived(self._dispatcher.now(), request_id, demand)
+        arrived = demand.arrived(self._dispatcher.now(), request_id)
         exchange = Exchange(request_id, replace(demand, body=NOWHERE), kept, client, headers, self._forwarder.start)
         del demand
         self.exchanges[request_id] = exchange
@@ -243,8 +266,7 @@ class Listener:
             await client.taken()
         finally:
             del self.exchanges[request_id]
-            if not self.exchanges and self._emptied:
-                self._emptied.set()
+            self._one_less()
             if exchange.state != "ended":
                 self._dispatcher.post(Left(self._dispatcher.now(), request_id))
                 exchange.leave()
@@ -276,20 +298,3 @@ def _fail(client: Client, route: Route, failure: Failure) -> None:
     if failure.retry_after is not None:
         headers.append((b"Retry-After", b"%d" % failure.retry_after))
     client.whole(failure.status, headers, body)
-
-
-def _arrived(at: float, request_id: str, demand: Demand) -> Arrived:
-    return Arrived(
-        at,
-        request_id,
-        demand.model,
-        kind=demand.kind,
-        cls=demand.cls,
-        alias=demand.alias,
-        dialect=demand.dialect,
-        client=demand.client,
-        session=demand.session,
-        body_bytes=len(demand.body),
-        digest=demand.digest,
-        keep_alive=demand.keep_alive,
-    )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -407,3 +408,40 @@ async def test_no_new_work_after_the_end_was_called() -> None:
         go.set()
         assert await world.listener.drain(5) == 0
         assert (await running.answer()).body == DONE
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/pull", {"model": "m"}),
+        ("/api/push", {"model": "m"}),
+        ("/api/blobs/sha256:" + "0" * 64, {}),
+        ("/api/chat", {**BODIES["/api/chat"], "model": "m:cloud"}),
+    ],
+)
+async def test_what_goes_past_the_core_ends_before_we_do(path: str, body: dict[str, Any]) -> None:
+    """A pull, a push, an upload or an answer from elsewhere runs on while we stop, and is waited for; none begins."""
+    go = asyncio.Event()
+
+    async def slow(call: Call) -> None:
+        await call.head(b"application/x-ndjson")
+        await call.chunk(b"{}\n")
+        await go.wait()
+        await call.chunk(b"[]\n")
+        await call.end()
+
+    async with StubUpstream({path: slow}) as stub, wired(stub.url) as world:
+        other = await world.connect()
+        await other.ask("/healthz", method="GET").answer()
+        client = await world.ask(path, body)
+        await client.head()
+        assert await client.chunk() == b"{}\n"
+        await world.listener.stop_accepting()
+        assert await world.listener.drain(0.05) == 1
+        refused = await other.ask(path, body).answer()
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
+        draining = asyncio.ensure_future(world.listener.drain(5))
+        go.set()
+        assert await draining == 0
+        assert [await client.chunk(), await client.chunk()] == [b"[]\n", b""]
+        assert len(stub.calls) == 1
