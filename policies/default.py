@@ -200,10 +200,11 @@ def _missed(model: Model) -> bool:
 
 def _homeward(world: World, missing: Model) -> Plan | None:
     """The plan that brings home nearer, if one does: a home too large to be held together would send its own members
-    away in turns, for ever. What is kept comes where it fits, and sends nobody away."""
-    plan = plan_within(world, missing, world.home if missing.name in world.home else (missing.name,))
-    if plan is None or not plan.load or (plan.leave and not (world.home_due and missing.name in world.home)):
-        return None
+    away in turns, for ever. Where home is not due, and for what is only to be kept, nobody is sent away."""
+    plan = plan_within(world, missing, world.home) if missing.name in world.home else None
+    if plan is None or not plan.load or (plan.leave and not world.home_due):
+        plan = plan_within(world, missing, (missing.name,))
+        return plan if plan is not None and plan.load and not plan.leave else None
     return None if any(name in world.home and name not in plan.load for name in plan.leave) else plan
 
 

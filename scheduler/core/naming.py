@@ -5,7 +5,7 @@ from scheduler.core.state import CoreState, ModelState, Request
 
 
 def known_as(state: CoreState, name: str) -> str:
-    """The name that `name` is kept under: its own, or that of another name for the same manifest."""
+    """The name that `name` is kept under: its own, or that of another name of its blob."""
     model = state.models.get(name)
     return model.same_as or name if model is not None else name
 
@@ -20,11 +20,13 @@ def join(state: CoreState) -> None:
     def rank(model: ModelState) -> tuple[bool, int]:
         return (model.state == "absent" and model.name not in state.demanded, order.get(model.name, len(order)))
 
+    keep = {model.name for model in state.config.models if model.keep}
     for model in sorted(names, key=rank):
-        model.same_as = ""
+        model.same_as, model.keep = "", model.name in keep
         kept = first.setdefault(model.blob or model.digest, model)
         if kept is not model and model.state == "absent" and not model.running and model.name not in state.demanded:
             model.same_as, model.installed = kept.name, False
+            kept.keep = kept.keep or model.keep
 
 
 def rebind(state: CoreState) -> None:

@@ -118,13 +118,14 @@ def advance(state: CoreState, world: WorldView) -> list[Order]:
     """Begin the change that a person waits for, once none is under way."""
     if state.transition is not None or state.stopping:
         return []
+    orders = _drop_vain_loads(state, world)
     change = _clearing(state) if state.paused is not None else _unloading(state) or _loading(state, world)
     if change is None:
-        return []
+        return orders
     if set(change.leave) & set(world.home):
         state.home_due = True
     first = Record((change.load or change.leave)[0], "transition begun", change.because)
-    return [first, *transition.begin(state, change)]
+    return [*orders, first, *transition.begin(state, change)]
 
 
 def forward_replacements(state: CoreState, world: WorldView) -> list[Order]:
@@ -148,13 +149,21 @@ def _cannot_load(state: CoreState, world: WorldView, name: str, what: str) -> st
         return closed
     if state.paused is not None:
         return f"{refusals.paused(state, state.paused)}: resume first"
+    if state.listed is None:
+        return "what is installed is not known yet: ask again in a moment"
     if not refusals.installed(state, name):
         return f"model '{name}' is not installed"
     if not world.sets_of(name):
         return f"phase '{state.phase}' excludes '{name}': enter another one first"
+    return _cannot_hold(state, world, name, what)
+
+
+def _cannot_hold(state: CoreState, world: WorldView, name: str, what: str) -> str | None:
     if state.budget is None:
         return "how much memory there is, is not known yet: ask again in a moment"
     model = state.models.get(name)
+    if model is not None and model.replacing:
+        return f"'{name}' is being deleted or overwritten"
     if model is None or model.usable:
         others: list[Pin] = []
     else:
@@ -193,7 +202,8 @@ def _ask_out(state: CoreState, fact: UnloadAsked) -> list[Order]:
         state.asked.pop(name, None)
         if name in state.present:
             state.asked_out[name] = fact.by
-    return [Record(name, "unload asked for", f"by {fact.by}") for name in names]
+    asked = [Record(name, "unload asked for", f"by {fact.by}") for name in names]
+    return [*asked, *(order for name in names for order in pins.take_back(state, name, f"{fact.by} unloads it"))]
 
 
 def _tell_paused(state: CoreState) -> list[Order]:
@@ -230,7 +240,7 @@ def _clearing(state: CoreState) -> Change | None:
     if pause is None:
         return None
     models = [state.models[name] for name in state.present]
-    there = (m for m in models if m.load_because != "adopted" or m.since <= pause.since)
+    there = (m for m in models if m.load_because != "adopted" or (m.loaded_at or 0.0) <= pause.since)
     leave = [model.name for model in there if _can_leave(state, model)]
     return Change(tuple(leave), (), f"paused by {pause.owner}", cause="asked") if leave else None
 
@@ -244,12 +254,29 @@ def _unloading(state: CoreState) -> Change | None:
             state.models[name].sent_away = True
         by = ", ".join(dict.fromkeys(state.asked_out[name] for name in leave))
         return Change(leave, (), f"unload asked for by {by}", cause="asked")
-    replaced = tuple(n for n in state.present if state.models[n].replacements and _can_leave(state, state.models[n]))
+    replaced = tuple(name for name in state.present if _is_in_the_way(state, state.models[name]))
     return Change(replaced, (), "it is to be replaced or deleted", cause="asked") if replaced else None
+
+
+def _is_in_the_way(state: CoreState, model: ModelState) -> bool:
+    """Whether something that would delete or overwrite the model waits for it to leave."""
+    return _can_leave(state, model) and any(r.place == "waiting" for r in model.replacements.values())
 
 
 def _can_leave(state: CoreState, model: ModelState) -> bool:
     return model.state == "ready" and model.stays_until <= state.at
+
+
+def _drop_vain_loads(state: CoreState, world: WorldView) -> list[Order]:
+    """A load that a person asked for is given up where its model was deleted or the phase excludes it by now."""
+    orders: list[Order] = []
+    for name in list(state.asked):
+        gone = not refusals.installed(state, name)
+        if gone or not world.sets_of(name):
+            del state.asked[name]
+            because = "it is not installed any more" if gone else f"phase '{state.phase}' excludes it"
+            orders.append(Record(name, "load given up", because))
+    return orders
 
 
 def _loading(state: CoreState, world: WorldView) -> Change | None:
@@ -258,9 +285,7 @@ def _loading(state: CoreState, world: WorldView) -> Change | None:
         del state.asked[name]
     for name in dict.fromkeys((*state.asked, *state.pins)):
         model = state.models[name]
-        if model.usable or model.replacing or model.not_before > state.at or not model.installed:
-            continue
-        if not world.sets_of(name):
+        if model.usable or model.not_before > state.at or not model.installed or not world.sets_of(name):
             continue
         plan = world.plan(model)
         if plan is not None and plan.load:

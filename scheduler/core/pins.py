@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from policies import fit
-from scheduler.core import naming, refusals, requests
+from scheduler.core import naming, refusals, requests, transition
 from scheduler.core.messages import Arrived, Order, Record, Refuse
 from scheduler.core.state import CoreState, ModelState, Pin, Request
 from scheduler.core.view import WorldView
@@ -45,6 +45,8 @@ def refuse_kept_out(state: CoreState, world: WorldView, fact: Arrived) -> list[O
     name = naming.known_as(state, fact.model)
     if not state.pins or fact.kind not in ("request", "preload") or name not in state.models:
         return []
+    if not refusals.installed(state, name):
+        return []
     pin = kept_out(state, world, name)
     if pin is None or not _too_long(state, world, pin, fact):
         return []
@@ -73,4 +75,11 @@ def unpin(state: CoreState, name: str, because: str) -> list[Order]:
     del state.pins[name]
     state.models[name].pinned = False
     state.revision += 1
-    return [Record(name, "unpinned", because)]
+    return [Record(name, "unpinned", because), *take_back(state, name, f"unpinned: {because}")]
+
+
+def take_back(state: CoreState, name: str, because: str) -> list[Order]:
+    """Give up the change that a person asked for to bring `name` in, if it has not come to that yet."""
+    change = state.transition
+    asked = change is not None and change.cause == "asked" and name in change.load
+    return transition.abort(state, because) if asked and state.models[name].state == "absent" else []

@@ -16,7 +16,7 @@ from scheduler.core.messages import (
     Refuse,
     Returned,
 )
-from scheduler.core.refusals import RETRY_AFTER, not_found, refusal
+from scheduler.core.refusals import RETRY_AFTER, not_found, paused, refusal, seconds_left
 from scheduler.core.state import CoreState, ModelState, Request
 from scheduler.core.view import Sets
 
@@ -110,24 +110,39 @@ def returned(state: CoreState, fact: Returned) -> list[Order]:
     orders: list[Order] = []
     if not recalled and not state.passthrough:
         orders += look(state, f"{request.id} came back: {fact.error}")
-    if request.abandoned or request.kind == "probe":
+    if request.kind == "replace":
+        _replaced(state, model, fact.at)
+    if request.abandoned or (request.kind == "probe" and not request.cancelled):
         _forget(state, request)
-        if request.kind == "probe" and not request.abandoned:
+        if not request.abandoned:
             orders.append(AnswerProbe(request.id, "its model went away under it"))
-    elif request.cancelled:
-        orders.append(refuse(state, request, 403, f"cancelled by {request.cancelled}", "cancelled"))
-    elif state.stopping:
-        orders.append(refuse(state, request, 503, "shutting down", "the daemon is stopping", RETRY_AFTER))
-    elif request.sent >= SENDS and state.passthrough:
-        message = f"ollama is not reachable: {fact.error}"
-        orders.append(refuse(state, request, 503, message, "sent again once already", RETRY_AFTER))
-    elif request.sent >= SENDS:
-        message = f"model runner failed twice before answering: {fact.error}"
-        orders.append(refuse(state, request, 500, message, "sent again once already"))
+    elif (refused := _not_again(state, request, fact)) is not None:
+        orders.append(refused)
     else:
         turns.enqueue(state, model, request)
         orders += let_through(state) if state.passthrough else refuse_missing(state, model)
     return orders
+
+
+def _not_again(state: CoreState, request: Request, fact: Returned) -> Refuse | None:
+    """The refusal of one that came back and has no place to take; None for one that may be sent again."""
+    if request.cancelled:
+        return refuse(state, request, 403, f"cancelled by {request.cancelled}", "cancelled")
+    if request.kind == "replace":  # it may have been done: sent again, a deletion that was would be answered with 404
+        message = f"Ollama did not say what became of it: {fact.error}"
+        return refuse(state, request, 502, message, "not sent again")
+    if state.stopping:
+        return refuse(state, request, 503, "shutting down", "the daemon is stopping", RETRY_AFTER)
+    if state.paused is not None and state.paused.others == "refuse":
+        retry = seconds_left(state, state.paused.until)
+        return refuse(state, request, 503, paused(state, state.paused), "paused", retry)
+    if request.sent < SENDS:
+        return None
+    if state.passthrough:
+        message = f"ollama is not reachable: {fact.error}"
+        return refuse(state, request, 503, message, "sent again once already", RETRY_AFTER)
+    message = f"model runner failed twice before answering: {fact.error}"
+    return refuse(state, request, 500, message, "sent again once already")
 
 
 def ended(state: CoreState, fact: Ended) -> list[Order]:
@@ -140,11 +155,7 @@ def ended(state: CoreState, fact: Ended) -> list[Order]:
     _free_slot(state, model, request)
     _forget(state, request)
     if request.kind == "replace":  # what is there now is another model, if any
-        naming.part(state, model)
-        model.replaced_at = fact.at
-        model.digest = model.blob = ""
-        model.measured = model.unaided = 0
-        sizes.refresh(state, model)
+        _replaced(state, model, fact.at)
     elif _is_work(request) and not request.abandoned:
         model.last_used = fact.at
     if fact.cut:
@@ -152,7 +163,7 @@ def ended(state: CoreState, fact: Ended) -> list[Order]:
     elif fact.outcome == "answered":
         model.last_cut = None
     if fact.outcome == "answered" and request.kind == "request" and (fact.status or 200) < 400:
-        _learn(state, model, request, fact)
+        sizes.learn(state, model, fact.service, fact.first_byte, request.body_bytes)
     troubled = fact.outcome == "failed" or bool(fact.error) or (fact.status or 0) >= 500
     if state.passthrough or not (troubled or stray or request.kind == "replace"):
         return []
@@ -160,6 +171,15 @@ def ended(state: CoreState, fact: Ended) -> list[Order]:
         return look(state, f"{request.id}, which was let through, has ended")
     why = f"{request.id} failed: {fact.error or fact.status}" if troubled else f"{model.name} was replaced or deleted"
     return look(state, why)
+
+
+def _replaced(state: CoreState, model: ModelState, at: float) -> None:
+    """Nothing that was known of `model` holds until what is installed has been read again."""
+    naming.part(state, model)
+    model.replaced_at = at
+    model.digest = model.blob = ""
+    model.measured = model.unaided = 0
+    sizes.refresh(state, model)
 
 
 def look(state: CoreState, because: str) -> list[Order]:
@@ -284,11 +304,3 @@ def _forget(state: CoreState, request: Request) -> None:
 def _note_quiet(state: CoreState) -> None:
     if not state.demanded and not any(state.models[name].serving for name in state.present):
         state.quiet_since = state.at
-
-
-def _learn(state: CoreState, model: ModelState, request: Request, fact: Ended) -> None:
-    """Mean service seconds, and the slowest first byte known per prompt byte, of this model."""
-    model.service_learned = sizes.mean(model.service_learned, fact.service)
-    if fact.first_byte is not None and request.body_bytes:
-        model.first_byte_per_byte = max(model.first_byte_per_byte or 0.0, fact.first_byte / request.body_bytes)
-    sizes.refresh(state, model)

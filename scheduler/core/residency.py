@@ -143,7 +143,18 @@ def listed(state: CoreState, fact: ModelsListed) -> list[Order]:
             orders += requests.refuse_missing(state, model)
     naming.join(state)  # of what is there now: a name that is gone stands for nothing
     naming.rebind(state)
+    _forget_the_unheard_of(state)
     return orders
+
+
+def _forget_the_unheard_of(state: CoreState) -> None:
+    """Names that somebody asked for before the list was read, or that were let through, and that are no model's."""
+    named = {model.name for model in state.config.models} | {n for _, members in state.config.sets for n in members}
+    named |= {*state.pins, *state.asked, *state.asked_out, *state.present}
+    for name, model in list(state.models.items()):
+        used = model.waiting or model.preloads or model.running_ids or model.replacements or model.loads
+        if not (name in named or model.listed_size or model.same_as or model.installed or used):
+            del state.models[name]
 
 
 def memory_seen(state: CoreState, fact: MemorySeen) -> list[Order]:

@@ -80,5 +80,4 @@ def _allowed_from(state: CoreState) -> float:
 
 def _running(state: CoreState) -> list[str]:
     """Requests that run and are not ended yet."""
-    ids = (request_id for name in state.present for request_id in state.models[name].running_ids)
-    return [request_id for request_id in ids if state.requests[request_id].place == "running"]
+    return [request.id for request in state.requests.values() if request.place == "running"]

@@ -27,6 +27,14 @@ def refresh(state: CoreState, model: ModelState) -> None:
     model.service_seconds = model.service_learned if model.service_learned is not None else 10.0
 
 
+def learn(state: CoreState, model: ModelState, service: float, first_byte: float | None, body_bytes: int) -> None:
+    """From one answer: mean service seconds, and the slowest first byte known per prompt byte, of this model."""
+    model.service_learned = mean(model.service_learned, service)
+    if first_byte is not None and body_bytes:
+        model.first_byte_per_byte = max(model.first_byte_per_byte or 0.0, first_byte / body_bytes)
+    refresh(state, model)
+
+
 def mean(old: float | None, new: float) -> float:
     """A learned mean with one more sample; the first sample is the mean."""
     return new if old is None else old + NEW_SHARE * (new - old)

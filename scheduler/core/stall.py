@@ -20,6 +20,8 @@ def engine_seen(state: CoreState, fact: EngineSeen) -> list[Order]:
         return []
     if model.stalled:  # one slot was found wedged, and those beside it are done by now
         over = fact.busy is False and len(fact.quiet) >= model.running
+        if fact.busy is None:  # it does not even tell any more
+            over = fact.silent >= silence_limit(state, model, fact.outstanding)
         return _recall(state, model) if over else []
     if fact.busy:
         model.idle_engine_since = None

@@ -122,7 +122,7 @@ def _unload_drained(state: CoreState, transition: TransitionState) -> list[Order
 
 def _load_next(state: CoreState, world: WorldView, transition: TransitionState) -> list[Order]:
     model = state.models[transition.load[0]]
-    if model.state != "absent":
+    if model.state != "absent" or model.replacing:  # what is being overwritten is planned for anew afterwards
         if model.state != "loading":
             transition.load.pop(0)
             return _load_next(state, world, transition) if transition.load else []

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from policies import fit
 from policies.world import Model, Plan, World
-from scheduler.core import sizes, turns
+from scheduler.core import naming, sizes, turns
 from scheduler.core.config import Config, PhaseConfig
 from scheduler.core.state import CoreState, ModelState, Request, TransitionState
 
@@ -121,11 +121,12 @@ class WorldView:
 
     @property
     def home(self) -> tuple[str, ...]:
-        return self._sets.home
+        return tuple(dict.fromkeys(naming.known_as(self._state, name) for name in self._sets.home))
 
     @property
     def kept(self) -> Sequence[ModelState]:
-        return [self._state.models[name] for name in self._sets.kept]
+        names = dict.fromkeys(naming.known_as(self._state, name) for name in self._sets.kept)
+        return [self._state.models[name] for name in names]
 
     @property
     def home_due(self) -> bool:

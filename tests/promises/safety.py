@@ -39,7 +39,7 @@ class P2(Promise):
         sent = {o.model for o in orders if isinstance(o, m.Forward)}
         for order in orders:
             if isinstance(order, m.Unload):
-                busy = [client.id for client in world.outstanding(order.model)]
+                busy = [client.id for client in world.outstanding(order.model) if client.kind != "replace"]
                 self.hold(not busy and order.model not in sent, f"{order} while {busy} run")
 
 
