@@ -235,7 +235,7 @@ class Daemon:
             lambda asked: self._own.control(asked),
         )
         changeable = parts.Parts(dispatcher, listener, bodies, self._journal, watch, key, restarts)
-        self._reload = Reload(self._source, settings, changeable.put, dispatcher.now, self.warnings)
+        self._reload = Reload(self._source, settings, changeable.prepared, dispatcher.now, self.warnings)
         known = Known(
             self.version,
             self._started,

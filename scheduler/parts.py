@@ -2,11 +2,13 @@
 
 import ipaddress
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import psutil
 
-from scheduler import composition
+from scheduler import composition, restart
 from scheduler.bodies import BodyStore
 from scheduler.core import messages as m
 from scheduler.core.config import Config
@@ -15,7 +17,7 @@ from scheduler.dispatcher import Dispatcher
 from scheduler.journal import Journal
 from scheduler.listener import Listener
 from scheduler.origins import Border
-from scheduler.restart import Restarts
+from scheduler.restart import Restarts, Service
 from scheduler.settings import Settings
 from scheduler.watch import Budget, Watch
 
@@ -64,11 +66,16 @@ class Parts:
     key: bytes
     restarts: Restarts
 
-    def put(self, settings: Settings) -> None:
+    async def prepared(self, settings: Settings) -> Callable[[], None]:
+        """Look for what those settings speak of; what then puts them in force."""
+        return partial(self.put, settings, await restart.service_of(settings.stall))
+
+    def put(self, settings: Settings, service: Service | None) -> None:
         """Give each part its new values, in one breath. Raises ValueError, with nothing changed, where one cannot be
         made."""
-        config, new_budget = core_config(settings, self.restarts.service is not None), budget(settings)
+        config, new_budget = core_config(settings, service is not None), budget(settings)
         new_rules, new_border = rules(settings, self.key), border(settings)
+        self.restarts.renew(service, settings.stall)
         self._tell_core(m.Reloaded(self.dispatcher.now(), config), new_budget)
         self.listener.rules = new_rules
         self.listener.guard(new_border)

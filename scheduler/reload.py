@@ -6,7 +6,7 @@ plain values. What is fixed at the start (`FIXED`) is told to need a restart.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,18 +52,19 @@ class Outcome:
 
 
 class Reload:
-    """Puts a configuration in force: `put` gives it to every part, in one breath."""
+    """Puts a configuration in force: `prepare` does what takes time, and gives what then gives it to every part, in one
+    breath."""
 
     def __init__(
         self,
         source: Source | None,
         settings: Settings,
-        put: Callable[[Settings], None],
+        prepare: Callable[[Settings], Awaitable[Callable[[], None]]],
         now: Callable[[], float],
         warnings: tuple[str, ...] = (),
     ) -> None:
         self._source = source
-        self._put = put
+        self._prepare = prepare
         self._now = now
         self._one = asyncio.Lock()
         self._stopped = False
@@ -86,11 +87,12 @@ class Reload:
             read = await asyncio.to_thread(self._source.read)
         except SettingsError as error:
             return self._refuse(by, [str(problem) for problem in error.problems])
+        settings = read.settings.model_copy(update={name: getattr(self.settings, name) for name in FIXED})
+        put = await self._prepare(settings)
         if self._stopped:
             return Outcome(["the daemon is stopping"], [], [])
-        settings = read.settings.model_copy(update={name: getattr(self.settings, name) for name in FIXED})
         try:
-            self._put(settings)
+            put()
         except ValueError as error:  # no setting is known to pass every check and fail here
             log.exception("a configuration that was found good could not be put in force")
             return self._refuse(by, [str(error)])

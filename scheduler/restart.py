@@ -1,4 +1,4 @@
-"""Restarts Ollama, by the service that runs it: found once at the start, ordered by the core, at most so often.
+"""Restarts Ollama, by the service that runs it: found with each configuration, ordered by the core, at most so often.
 
 On macOS that is launchd's job of Homebrew or of the app (`launchctl kickstart -k`), on Linux a systemd unit, anywhere a
 command of the user's. An Ollama whose service is not known is never touched: then the core is not told that it may.
@@ -113,12 +113,16 @@ class Restarts:
         post: Callable[[m.Fact], None],
         now: Callable[[], float],
     ) -> None:
-        self.service = service
-        self._wanted = stall.action != "report"
+        self.renew(service, stall)
         self._tasks = tasks
         self._post = post
         self._now = now
         self._under_way: set[asyncio.Task[None]] = set()
+
+    def renew(self, service: Service | None, stall: StallSettings) -> None:
+        """What holds from now on; a restart that is under way is not changed."""
+        self.service = service
+        self._wanted = stall.action != "report"
 
     def troubles(self, state: CoreState) -> list[str]:
         """What stands against a restart, or is under way, for /status."""

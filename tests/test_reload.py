@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from scheduler.control_gate import TOKEN
 from scheduler.core import messages as m
 from scheduler.reload import Reload, Source
+from scheduler.restart import UNKNOWN
 from scheduler.settings import Settings
 from scheduler.settings_problems import Problem, SettingsError
 from scheduler.settings_read import Read, read_settings, settings_of
@@ -34,15 +36,21 @@ class File:
         self.path = path
         self.put: list[Settings] = []
         self.fails: Exception | None = None
+        self.stops = False  # the daemon, while this is prepared
         self.moment = itertools.count(100)
         self.write('listen = "127.0.0.1:11450"\n')
         self.reload = Reload(
-            Source(lambda: read_settings(path), path), read_settings(path).settings, self._put, self._now
+            Source(lambda: read_settings(path), path), read_settings(path).settings, self._prepare, self._now
         )
 
     def write(self, text: str) -> None:
         """What the file holds now."""
         self.path.write_text(text, "utf-8")
+
+    async def _prepare(self, settings: Settings) -> Callable[[], None]:
+        if self.stops:
+            self.reload.stop()
+        return lambda: self._put(settings)
 
     def _put(self, settings: Settings) -> None:
         if self.fails is not None:
@@ -118,9 +126,9 @@ async def test_a_part_that_cannot_take_it_is_a_refusal(file: File) -> None:
 
 
 async def test_a_daemon_that_stops_changes_nothing(file: File) -> None:
-    """A reading that ends after the daemon began to stop is forgotten."""
+    """What was read and prepared after the daemon began to stop is forgotten."""
     file.write("[queue]\nlimit = 7\n")
-    file.reload.stop()
+    file.stops = True
     assert (await file.reload.again("ada")).refused == ["the daemon is stopping"]
     assert file.put == []
 
@@ -137,6 +145,30 @@ class Changing:
         if self.bad:
             raise SettingsError([Problem("sets", "", self.bad, "mend it")])
         return Read(settings_of({**DOCUMENTED, **self.more}), None, {}, ())
+
+
+def reloads(live: Live) -> int:
+    """How often its core was given a configuration."""
+    return sum(isinstance(fact, m.Reloaded) for fact, _ in live.steps)
+
+
+async def test_what_restarts_ollama_is_looked_for_again(tmp_path: Path) -> None:
+    """An action, a service or a command that changes is in force with the reload, for the core and for who restarts."""
+    config = Changing()
+    config.more = base = {"ollama": "http://127.0.0.1:1"}
+    async with Live.start(base["ollama"], tmp_path, source=Source(config.read)) as live:
+        await live.until(lambda: live.state.ollama == "down")
+        for stall, every, unknown in (
+            ({"action": "restart-ollama", "service": "no-such-thing.service"}, None, True),
+            ({"action": "restart-ollama", "restart_command": ["true"], "restart_every": "90s"}, 90.0, False),
+            ({"action": "report", "restart_command": ["true"]}, None, False),
+        ):
+            config.more = {**base, "stall": stall}
+            before = reloads(live)
+            live.daemon.reload()
+            await live.until(lambda before=before: reloads(live) > before)
+            assert live.state.config.restart_every == every
+            assert (UNKNOWN in (await live.status())["warnings"]) == unknown
 
 
 @pytest.mark.real

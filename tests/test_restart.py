@@ -137,6 +137,21 @@ async def test_a_restart_that_fails_is_told(
         assert await fact(made) == m.Restarted(7.0, error)
 
 
+async def test_another_service_is_the_one_that_is_restarted(tmp_path: Path) -> None:
+    """After a renewal the old one is left alone, and so is what was said against it."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    stall = StallSettings(action="restart-ollama")
+    async with restarts(Service("old", ("touch", str(old))), stall) as made:
+        made.renew(Service("new", ("touch", str(new))), stall)
+        made.take(m.RestartOllama("it hangs"))
+        assert await fact(made) == m.Restarted(7.0, "")
+        assert (old.exists(), new.exists()) == (False, True)
+        made.renew(None, stall)
+        assert made.troubles(CoreState(Config())) == [UNKNOWN]
+        made.renew(None, StallSettings())
+        assert made.troubles(CoreState(Config())) == []
+
+
 async def test_what_is_under_way_is_told() -> None:
     """Wanted, done now, failed: /status has it."""
     state = CoreState(Config(), restart_wanted="it hangs", restart_error="false ended with 1")
