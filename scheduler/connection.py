@@ -35,7 +35,8 @@ class Connection(asyncio.Protocol):
         self.peer = ""
         self._hear = hear
         self._gone = gone
-        self._buffer = b""
+        self._buffer = bytearray()
+        self._searched = 0  # bytes of the buffer in which no head ends
         self._inflow: Inflow | None = None
         self._heard_at = 0.0  # when the last byte of a body came
         self._paused = False
@@ -60,7 +61,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         self._last = True
-        self._buffer = b""
+        self._buffer.clear()
         if self._inflow:
             self._inflow.fail(Left("the client left"))
         if self.task:
@@ -144,7 +145,7 @@ class Connection(asyncio.Protocol):
         self._inflow = inflow = Inflow(self, head.content_length)
         self._heard_at = self._loop.time()
         if self._buffer and not inflow.whole:
-            self._buffer = inflow.feed(self._buffer)
+            self._buffer = bytearray(inflow.feed(bytes(self._buffer)))
         if self._ended and not inflow.whole:
             inflow.fail(fault("unexpected EOF"))
         self.task = self._loop.create_task(self._serve(Request(head, inflow, self)))
@@ -153,16 +154,21 @@ class Connection(asyncio.Protocol):
         """Take the lines of a head off the buffer; None while it is not whole. Raises NotHTTP as soon as Go would."""
         if self._after_post and not self._checked:
             ahead = self._buffer[:4]
-            self._buffer = ahead.lstrip(b"\r\n") + self._buffer[4:]  # RFC 7230 section 3: old, buggy clients
-        end = _HEAD_END.search(self._buffer)
+            if empty := len(ahead) - len(ahead.lstrip(b"\r\n")):  # RFC 7230 section 3: old, buggy clients
+                del self._buffer[:empty]
+                self._searched = 0
+        since = max(0, self._searched - 3)  # an end may have begun in what was here before
+        end = _HEAD_END.search(self._buffer, since)
         if (end.start() if end else len(self._buffer)) > HEAD_LIMIT:
             raise TOO_LARGE
         if end:
-            block, self._buffer = self._buffer[: end.start()], self._buffer[end.end() :]
+            block = bytes(self._buffer[: end.start()])
+            del self._buffer[: end.end()]
+            self._searched = 0
             return block
-        line, newline, _ = self._buffer.partition(b"\n")
-        if newline and not self._checked:
-            check_first_line(line.removesuffix(b"\r"))
+        self._searched = len(self._buffer)
+        if not self._checked and (newline := self._buffer.find(b"\n", since)) >= 0:
+            check_first_line(bytes(self._buffer[:newline]).removesuffix(b"\r"))
             self._checked = True
         return None
 
@@ -197,7 +203,7 @@ class Connection(asyncio.Protocol):
     def _end(self, *, unread: bool) -> None:
         """Close once what was written is taken; a client that still sends gets time to read it."""
         self._last = True
-        self._buffer = b""
+        self._buffer.clear()
         if not self.transport:
             return
         if not unread or self._ended:

@@ -152,18 +152,18 @@ def _authority(rest: bytes) -> tuple[bytes, bytes]:
 
 def _pairs(lines: list[bytes]) -> Pairs:
     """Name and value of every header line; a line that begins with a space goes on with the one before."""
-    pairs: Pairs = []
+    told: list[tuple[bytes, list[bytes]]] = []  # the lines of a value, joined but once: there may be 200,000 of them
     for line in lines:
         if line[:1] in (b" ", b"\t"):
-            if not pairs:
+            if not told:
                 raise _bad()
-            name, value = pairs[-1]
-            pairs[-1] = (name, (value + b" " + line.strip(b" \t")).lstrip(b" \t"))
+            told[-1][1].append(line.strip(b" \t"))
             continue
         name, colon, value = line.partition(b":")
         if not colon or not _NAME.fullmatch(name):
             raise _bad()
-        pairs.append((name, value.strip(b" \t")))
+        told.append((name, [value.strip(b" \t")]))
+    pairs = [(name, b" ".join(values).lstrip(b" \t")) for name, values in told]
     if _CONTROL.search(b"".join([value for _, value in pairs])):
         raise _bad()
     return pairs

@@ -13,6 +13,7 @@ from scheduler.heads import BodyFault
 READ_AHEAD = 1 << 18  # bytes held before the client is read no further
 LINE = 4096  # bytes of a chunk's size line, and of all trailers
 NON_DATA = 16 * 1024  # bytes of framing that may exceed what its data justifies
+_PLAIN = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")  # a size line as nearly everybody writes it
 _SIZE = re.compile(rb"[0-9A-Fa-f]+")
 _TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z -]+:[^\x00-\x08\x0a-\x1f\x7f]*")
 
@@ -98,48 +99,78 @@ class Inflow:
     # The connection calls these as bytes come in.
 
     def feed(self, data: bytes) -> bytes:
-        """Bytes came; returns what follows the body."""
+        """Bytes came; returns what follows the body. What they hold of it becomes one piece, however it is chunked."""
+        if self._buffer:
+            data, self._buffer = self._buffer + data, b""
+        parts: list[bytes] = []
+        at = 0
         try:
-            while data and not self.whole and self._error is None:
-                data = self._data(data) if self._stage in ("plain", "chunk") else self._line(data)
+            while at < len(data) and not self.whole and self._error is None:
+                if self._stage == "size":
+                    at = self._chunks(data, at, parts)
+                at = self._data(data, at, parts) if self._stage in ("plain", "chunk") else self._line(data, at)
         except BodyFault as error:
             self.fail(error)
-        return data if self.whole else b""
+        if parts:
+            self._pieces.append(parts[0] if len(parts) == 1 else b"".join(parts))
+            self.held += len(self._pieces[-1])
+        if parts or self.whole:
+            self._wake()
+        return data[at:] if self.whole else b""
 
-    def _data(self, data: bytes) -> bytes:
-        piece, rest = data[: self._left], data[self._left :]
+    # Each of these takes what stands in `data` from `at` on and returns where it ends: nothing is copied twice.
+
+    def _chunks(self, data: bytes, at: int, parts: list[bytes]) -> int:
+        """Plain chunks that are here whole, as many as there are: of a byte each they come by the ten thousand."""
+        excess = self._excess
+        while line := _PLAIN.match(data, at):
+            begin = line.end()
+            size = int(line[1], 16)
+            if not size or not data.startswith(b"\r\n", begin + size):
+                break
+            if excess:
+                excess = max(0, excess + begin - at - 16 - 2 * size)
+            parts.append(data[begin : begin + size])
+            at = begin + size + 2
+        self._excess = excess
+        return at
+
+    def _data(self, data: bytes, at: int, parts: list[bytes]) -> int:
+        piece = data[at : at + self._left]
         self._left -= len(piece)
-        self.held += len(piece)
-        self._pieces.append(piece)
+        parts.append(piece)
         if not self._left:
             if self._stage == "plain":
                 self.whole = True
             else:
                 self._stage = "gap"
-        self._wake()
-        return rest
+        return at + len(piece)
 
-    def _line(self, data: bytes) -> bytes:
+    def _line(self, data: bytes, at: int) -> int:
         """Framing between the pieces of a chunked body."""
-        data = self._buffer + data
-        self._buffer = b""
-        if self._stage == "gap":
-            if len(data) < 2:
-                self._buffer = data
-                return b""
-            if not data.startswith(b"\r\n"):
-                raise fault("malformed chunked encoding")
-            self._stage = "size"
-            return data[2:]
-        return self._size(data) if self._stage == "size" else self._trailer(data)
+        if self._stage == "size":
+            return self._size(data, at)
+        if self._stage == "trailer":
+            return self._trailer(data, at)
+        if len(data) - at < 2:
+            return self._wait(data, at)
+        if not data.startswith(b"\r\n", at):
+            raise fault("malformed chunked encoding")
+        self._stage = "size"
+        return at + 2
 
-    def _size(self, data: bytes) -> bytes:
-        line, newline, rest = data.partition(b"\n")
-        if len(line) + 1 > LINE:
-            raise fault("header line too long")
-        if not newline:
-            self._buffer = data
-            return b""
+    def _wait(self, data: bytes, at: int) -> int:
+        """The line that begins at `at` is not whole."""
+        self._buffer = data[at:]
+        return len(data)
+
+    def _size(self, data: bytes, at: int) -> int:
+        end = data.find(b"\n", at, at + LINE)
+        if end < 0:
+            if len(data) - at >= LINE:
+                raise fault("header line too long")
+            return self._wait(data, at)
+        line = data[at:end]
         if b"\r" not in line:
             raise fault("chunked line ends with bare LF")
         if line.index(b"\r") != len(line) - 1:
@@ -149,28 +180,24 @@ class Inflow:
         if self._excess > NON_DATA:
             raise fault("chunked encoding contains too much non-data")
         self._stage = "chunk" if self._left else "trailer"
-        return rest
+        return end + 1
 
-    def _trailer(self, data: bytes) -> bytes:
+    def _trailer(self, data: bytes, at: int) -> int:
         """Trailers are read and dropped: Ollama has no use for them."""
-        if data.startswith(b"\r\n"):
-            return self._ended(data[2:])
-        lines, end, rest = data.partition(b"\r\n\r\n")
-        if not end:
-            if len(data) >= LINE:
+        if data.startswith(b"\r\n", at):
+            self.whole = True
+            return at + 2
+        end = data.find(b"\r\n\r\n", at)
+        if end < 0:
+            if len(data) - at >= LINE:
                 raise fault("http: suspiciously long trailer after chunked body")
-            self._buffer = data
-            return b""
-        for line in lines.split(b"\r\n"):
+            return self._wait(data, at)
+        for line in data[at:end].split(b"\r\n"):
             if not _TRAILER.fullmatch(line):
                 quoted = line.decode("latin-1").replace('"', '\\"')
                 raise fault(f'malformed MIME header: missing colon: "{quoted}"' if b":" not in line else "bad trailer")
-        return self._ended(rest)
-
-    def _ended(self, rest: bytes) -> bytes:
         self.whole = True
-        self._wake()
-        return rest
+        return end + 4
 
     def _wake(self) -> None:
         if self._waiter and not self._waiter.done():
