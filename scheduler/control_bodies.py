@@ -8,7 +8,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from scheduler.core.commands import Others
 from scheduler.units import DURATION_ADVICE, UnitError, parse_duration
 
-LONGEST = 24 * 3600.0  # seconds of a pin: one that is forgotten must end by itself
+DAY = 24 * 3600.0
+PIN, PAUSE = DAY, 30 * DAY  # seconds at most: what is forgotten must end by itself
 NAMES = 200  # characters of an owner's name
 
 
@@ -40,14 +41,24 @@ def _length(value: object) -> float:
 
 
 def _a_day(seconds: float) -> float:
-    if seconds > LONGEST:
+    if seconds > PIN:
         raise Wrong("is longer than a day", 'write "24h" or less')
+    return seconds
+
+
+def _a_month(seconds: float) -> float:
+    if seconds > PAUSE:
+        raise Wrong("is longer than 30 days", 'write "30d" or less, or leave it out: then `resume` ends it')
     return seconds
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise Wrong("is not a name", "write a name as text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a surrogate pair: no journal and no Ollama can be told of it
+        raise Wrong("is not UTF-8 text", "write a name as text") from None
     return value.strip()
 
 
@@ -58,8 +69,8 @@ def _owner(value: object) -> str:
 
 
 Text = Annotated[str, BeforeValidator(_text)]
-Length = Annotated[float, BeforeValidator(_length)]
 ADay = Annotated[float, BeforeValidator(_length), AfterValidator(_a_day)]
+AMonth = Annotated[float, BeforeValidator(_length), AfterValidator(_a_month)]
 
 
 class Body(BaseModel):
@@ -100,7 +111,7 @@ class UnloadBody(Body):
 class PauseBody(Body):
     """`pause`: `for` how long, or until somebody resumes."""
 
-    for_: Length | None = Field(default=None, alias="for")
+    for_: AMonth | None = Field(default=None, alias="for")
     others: Others = "wait"
 
 

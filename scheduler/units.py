@@ -75,11 +75,13 @@ def parse_duration(value: object) -> float:
     """Seconds from a number of seconds or from text such as "90s", "1h30m", "250ms". Raises UnitError."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise UnitError(value, "is not a duration", DURATION_ADVICE)
-    if isinstance(value, str):
-        return _duration_text(value)
-    if not math.isfinite(value) or value < 0:
+    try:
+        seconds = _duration_text(value) if isinstance(value, str) else float(value)
+    except OverflowError:  # a whole number beyond any float
+        seconds = math.inf
+    if not math.isfinite(seconds) or seconds < 0:
         raise UnitError(value, "is not a length of time", DURATION_ADVICE)
-    return float(value)
+    return seconds
 
 
 def _duration_text(value: str) -> float:

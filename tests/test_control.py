@@ -118,6 +118,15 @@ def test_a_token_is_made_anew_and_is_ours_alone(tmp_path: Path) -> None:
         ("passthrough", {"on": "yes"}, "on", 'on "yes" cannot be used; right is: true or false'),
         ("passthrough", {"on": 1}, "on", "on 1 cannot be used"),
         ("pause", {"for": "soon"}, "for", "is not a duration"),
+        ("pause", {"for": 1e12}, "for", r'for 1000000000000.0 is longer than 30 days; right is: write "30d" or less'),
+        ("pause", {"for": "31d"}, "for", "is longer than 30 days"),
+        ("pause", {"for": 10**400}, "for", "is not a length of time"),
+        ("pause", {"for": float("inf")}, "for", "for Infinity is"),
+        ("pause", {"for": float("nan")}, "for", "for NaN is"),
+        ("load", {"model": "\ud800"}, "model", "is not UTF-8 text; right is: write a name as text"),
+        ("phase", {"phase": "a\udfff"}, "phase", "is not UTF-8 text"),
+        ("cancel", {"request": "\ud800"}, "request", "is not UTF-8 text"),
+        ("resume", {"by": "\ud800"}, "by", "is not somebody's name"),
         ("phase", {"phase": None}, "phase", "is not a name"),
         ("cancel", {}, "request", "as /status shows it"),
         ("resume", {"by": "a\nb"}, "by", "is not somebody's name"),
@@ -211,7 +220,8 @@ async def test_a_day_with_an_operator(real_ollama: Any, watchers: None, tmp_path
         await ada.does("unpin", model=FAST)
         assert (await ada.says("unpin", model=FAST))[0] == 409
 
-        told = await ada.does("pause", **{"for": "1h"}, by="ada")
+        assert (await ada.says("pause", **{"for": 1e12}))[0] == 400
+        told = await ada.does("pause", **{"for": "30d"}, by="ada")
         await live.until(lambda: not live.present())
         told = await live.status()
         assert (told["verdict"], told["paused"]["owner"], told["memory"]["promised"]) == ("paused", "ada", 0)
