@@ -87,6 +87,9 @@ class Reload:
             read = await asyncio.to_thread(self._source.read)
         except SettingsError as error:
             return self._refuse(by, [str(problem) for problem in error.problems])
+        except Exception as error:  # a file that no check foresaw must not pass for one that holds
+            log.exception("the configuration could not be read")
+            return self._refuse(by, [f"it cannot be read: {error!r}"])
         settings = read.settings.model_copy(update={name: getattr(self.settings, name) for name in FIXED})
         put = await self._prepare(settings)
         if self._stopped:

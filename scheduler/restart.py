@@ -74,6 +74,8 @@ async def _run(command: Sequence[str], seconds: float) -> str:
         )
     except OSError as error:
         return f"{command[0]} cannot be run: {error.strerror or error}"
+    except ValueError as error:  # a NUL in one of its words
+        return f"{command[0]} cannot be run: {error}"
     try:
         async with asyncio.timeout(seconds):
             _, said = await process.communicate()

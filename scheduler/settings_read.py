@@ -29,6 +29,8 @@ from scheduler.settings_environment import DELIMITER, PREFIX, config_path, envir
 from scheduler.settings_keys import dotted
 from scheduler.settings_problems import Problem, SettingsError, problems_of
 
+LARGEST = 2**63 - 1  # whole number that TOML promises to hold; the longest cannot even be written for people again
+
 # What each table of names speaks of: where the file brings one of those, ours would speak of what is not there.
 _RESTS_ON = {"models": (), "sets": ("models",), "phases": ("models", "sets"), "aliases": ("models",)}
 
@@ -163,7 +165,10 @@ def parse(path: Path) -> dict[str, Any]:
     """The content of a TOML file. Raises SettingsError naming the file and, for bad TOML, line and column."""
     try:
         text = path.read_bytes().decode("utf-8")
-        return tomllib.loads(text)
+        content = tomllib.loads(text)
+        problem = _too_large(content)
+        if problem is None:
+            return content
     except FileNotFoundError:
         problem = Problem("the file", "", "is not there", "name another, or write one with `init`")
     except OSError as error:
@@ -173,7 +178,24 @@ def parse(path: Path) -> dict[str, Any]:
         problem = Problem(f"line {line}", "", "is not UTF-8 text", "save the file as UTF-8")
     except tomllib.TOMLDecodeError as error:
         problem = _syntax(str(error), text)
+    except RecursionError:
+        problem = Problem("the file", "", "has lists or tables too deep within each other", "no setting is that deep")
+    except ValueError:  # Python reads no whole number beyond some thousand digits
+        problem = Problem("the file", "", "has a number of thousands of digits", f"write at most {LARGEST}")
     raise SettingsError([problem], str(path))
+
+
+def _too_large(content: dict[str, Any]) -> Problem | None:
+    """The first whole number that is larger than any setting's, wherever it stands."""
+    tables: list[tuple[tuple[str, ...], Any]] = [((), content)]
+    for path, value in tables:  # grows as it is walked: no depth is too much
+        if isinstance(value, dict):
+            tables += [((*path, name), each) for name, each in value.items()]
+        elif isinstance(value, list):
+            tables += [(path, each) for each in value]
+        elif isinstance(value, int) and abs(value) > LARGEST:
+            return Problem(dotted(path), "", "is too large a number", f"write at most {LARGEST}")
+    return None
 
 
 # Python's wording (tomllib has no codes before 3.14) for a name that stands twice; the rest of its words are plain.

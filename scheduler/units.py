@@ -17,6 +17,7 @@ SIZE_UNITS = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
+MOST = 2**63  # bytes: what no memory has
 DURATION_UNITS = {"d": Decimal(86400), "h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
 
 SIZE_ADVICE = 'write bytes as a whole number, or a number and a unit: "35GB" (10^9 bytes), "32GiB" (2^30), "64MB"'
@@ -49,9 +50,7 @@ def parse_size(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise UnitError(value, "is not a size", SIZE_ADVICE)
     if isinstance(value, int):
-        if value < 0:
-            raise UnitError(value, "is below zero", SIZE_ADVICE)
-        return value
+        return _held(value, value)
     match = _SIZE.fullmatch(value.strip())
     if match is None:
         raise UnitError(value, "is not a size", SIZE_ADVICE)
@@ -59,7 +58,16 @@ def parse_size(value: object) -> int:
     if unit and unit.lower() not in _FOLDED:
         raise UnitError(value, f"has an unknown unit {unit!r}", _unit_advice(number, unit))
     with localcontext(prec=60):
-        return int(Decimal(number) * _FOLDED[unit.lower() or "b"])
+        return _held(value, int(Decimal(number) * _FOLDED[unit.lower() or "b"]))
+
+
+def _held(value: object, size: int) -> int:
+    """A size that memory can be said to have."""
+    if size < 0:
+        raise UnitError(value, "is below zero", SIZE_ADVICE)
+    if size >= MOST:
+        raise UnitError(value, "is more than any memory has", SIZE_ADVICE)
+    return size
 
 
 def _unit_advice(number: str, unit: str) -> str:

@@ -135,6 +135,9 @@ def test_a_bad_file_ends_with_two(file: Path, command: str) -> None:
     answer = json.loads(run(command, "--config", file, "--json", code=2))
     assert answer["ok"] is False
     assert {problem["where"] for problem in answer["problems"]} == {"policy", "memory.budgte"}
+    for text in ("a = " + "[" * 9999, "a = " + "9" * 9999):
+        file.write_text(text)
+        assert run(command, "--config", file, code=2).splitlines()[0] == f"{file} cannot be used:"
 
 
 def test_schema_knows_good_from_bad(file: Path) -> None:

@@ -83,7 +83,14 @@ async def test_a_good_file_is_put_in_force_and_says_what_changed(file: File) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("[queue]\nlimt = 7\n", "queue.limit"), ("queue = [", "line 1"), (None, "is not there")]
+    ("text", "said"),
+    [
+        ("[queue]\nlimt = 7\n", "queue.limit"),
+        ("queue = [", "line 1"),
+        ("a = " + "[" * 5000 + "]" * 5000, "too deep"),
+        ("[queue]\nlimit = " + "9" * 5000, "thousands of digits"),
+        (None, "is not there"),
+    ],
 )
 async def test_a_bad_file_is_refused_and_the_old_one_stays(file: File, text: str | None, said: str) -> None:
     """Nothing is put in force, the state says why and when; the next good one clears that."""
@@ -102,6 +109,19 @@ async def test_a_bad_file_is_refused_and_the_old_one_stays(file: File, text: str
     file.write("")
     assert (await file.reload.again("ada")).refused == []
     assert file.reload.state.refused == []
+
+
+async def test_a_file_that_no_check_foresaw_is_refused(file: File) -> None:
+    """Whatever reading it meets, the old one stays and the state says why."""
+    before = file.reload.settings
+
+    def read() -> Read:
+        raise MemoryError("too much of it")
+
+    reload = Reload(Source(read, file.path), before, file._prepare, file._now)
+    assert "too much of it" in (await reload.again("ada")).refused[0]
+    assert (reload.settings, file.put) == (before, [])
+    assert "too much of it" in reload.state.refused[0]
 
 
 async def test_what_cannot_change_is_named_and_the_rest_takes_effect(file: File) -> None:

@@ -123,6 +123,7 @@ async def test_no_service_is_a_warning_at_the_start(
     [
         (("sh", "-c", "echo no such thing >&2; echo at all >&2; exit 3"), "sh ended with 3: at all"),
         (("false",), "false ended with 1"),
+        (("true", "a\0b"), "true cannot be run: embedded null byte"),
         (("/no/such/command",), "/no/such/command cannot be run: No such file or directory"),
         (("sleep", "60"), "sleep did not end within 0 s"),
     ],

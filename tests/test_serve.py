@@ -136,7 +136,7 @@ def test_a_bad_configuration_ends_it_with_two_and_names_the_place(nobody: str, t
     assert not (tmp_path / "state").exists()
 
 
-@pytest.mark.parametrize("content", [None, b"= nothing", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [None, b"= nothing", b"\xff\xfe", b"a=" + b"[" * 9999, b"a=" + b"9" * 9999])
 def test_a_configuration_that_cannot_be_read_ends_it_with_two(tmp_path: Path, content: bytes | None) -> None:
     """A file that was named must exist, and be TOML."""
     config = tmp_path / "mine.toml"

@@ -400,6 +400,21 @@ def test_every_setting_has_its_sentence() -> None:
     assert not [key.path for key in known_keys() if not key.sentence or not key.kind]
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a = " + "[" * 5000 + "]" * 5000, "the file: has lists or tables too deep within each other"),
+        ("[queue]\nlimit = " + "9" * 5000, "the file: has a number of thousands of digits"),
+        ("[queue]\nlimit = 0x" + "f" * 5000, "queue.limit: is too large a number; write at most 9223372036854775807"),
+        ("x" + ".x" * 3000 + " = [-9223372036854775809]", "is too large a number"),
+        ('[memory]\nbudget = "' + "9" * 400 + 'GB"', "is more than any memory has"),
+    ],
+)
+def test_what_python_cannot_read_is_told_too(tmp_path: Path, text: str, said: str) -> None:
+    """Too deep, too long or too large is a configuration that cannot be used, not a failure of ours."""
+    assert said in refusal(written(tmp_path, text))
+
+
 def test_parse_gives_plain_tables(tmp_path: Path) -> None:
     """A good file comes back as TOML has it."""
     text = "[a]\nb = 1\n"
