@@ -30,7 +30,7 @@ CODES = "Exit codes: 0 done, 1 launchd or the daemon did not come along, 2 refus
 READY = 30.0  # seconds until a daemon that launchd has started must answer
 PAUSE = 0.2  # seconds between two looks
 TAIL = 15  # lines of its log that are shown when it does not
-KEPT = ("journal", "learned.json", "key", "lock", "token")
+KEPT = ("journal", "learned.json", "learned.json.bad", "key", "lock", "token")
 """What a daemon keeps in its state folder; the configuration may lie beside it and is never removed."""
 
 DryOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]

@@ -58,6 +58,7 @@ async def test_a_service_lives_through_a_crash_an_upgrade_and_its_end(tmp_path: 
             assert told(f"http://{here.listen}/api/generate", asked)["done"]
 
             first = here.pid()
+            (here.state / "learned.json").write_text("half a fil", "utf-8")
             psutil.Process(first).send_signal(signal.SIGKILL)
             second = eventually(lambda: here.pid() not in (0, first) and here.pid(), "started again")
             eventually(lambda: here.ready().get("status") == "ready", "answers again")
@@ -83,6 +84,7 @@ async def test_a_service_lives_through_a_crash_an_upgrade_and_its_end(tmp_path: 
             assert "qwen-fast:latest" in [model["name"] for model in there]
 
             assert (here.state / "journal").is_dir()
+            assert (here.state / "learned.json.bad").is_file()
             assert {path.name for path in here.state.iterdir()} <= set(KEPT)
             (here.state / "config.toml").write_text("# on a Mac it lies here\n", "utf-8")
             done = here.shell("ollama-scheduler uninstall --purge")
