@@ -4,17 +4,16 @@ import asyncio
 import json
 import logging
 import secrets
-import sys
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count
 from typing import Any, Protocol
 
 from scheduler import answers, dialects, library
-from scheduler.bodies import BodyStore, NoRoom
+from scheduler.beside import Beside
+from scheduler.bodies import BodyStore, Kept, NoRoom
 from scheduler.client import Client
 from scheduler.core.messages import Arrived, Fact, Left, Listed
 from scheduler.core.refusals import BUSY, RETRY_AFTER
@@ -29,7 +28,7 @@ from scheduler.origins import Border
 from scheduler.passing import Streamed
 from scheduler.paths import CONTROL, Route, allow, route as route_of, unserved
 from scheduler.reply import Headers
-from scheduler.request import Asked, Request, Room, costly
+from scheduler.request import Asked, Request, Room
 from scheduler.wire import WireConfig
 
 log = logging.getLogger(__name__)
@@ -44,7 +43,6 @@ Control = Callable[[Asked], Awaitable[tuple[int, Mapping[str, Any]]]]
 NOT_FORWARDED = frozenset((b"host", b"origin", b"content-length", b"expect"))
 """Request headers that are ours to say; `Origin` because Ollama would refuse ours (facts: its own host rules)."""
 
-TURN = 0.0005  # seconds a thread that understands a body may keep the loop waiting; Python's own is ten times that
 NOWHERE = Body(b"", b"")  # in an exchange's demand: its body is with the store
 STAND_IN = (b"X-Scheduler-Stand-In", b"1")
 
@@ -90,14 +88,13 @@ class Listener:
         self._accepting = True
         self._passing = 0  # requests under way that the core knows nothing of
         self._emptied: asyncio.Event | None = None
-        self._beside = ThreadPoolExecutor(1, "understand")  # each takes time of the loop's
+        self._beside = Beside()
         self._coming = Room(wire.body_room)
         self.door = Door(self._hear, wire, wire.connections)
         self.exchanges: dict[str, Exchange] = {}  # every request accepted and not yet over, by id
 
     async def start(self) -> None:
         """Listen. Raises OSError if the address is taken."""
-        sys.setswitchinterval(TURN)
         await self.door.open(self._wire.host, self._wire.port)
 
     @property
@@ -134,7 +131,7 @@ class Listener:
         """Close every connection. Leave the forwarder first, so that what still runs ends with its error."""
         self._accepting = False
         await self.door.close()
-        self._beside.shutdown(wait=False, cancel_futures=True)
+        self._beside.close()
 
     async def _hear(self, request: Request) -> Client:
         wire = self._wire
@@ -158,6 +155,8 @@ class Listener:
         except Exception:
             log.exception("%s %s from %s", request.method, request.raw_path, request.peer)
             _fail(client, route, Failure(500, "internal error of the scheduler"))
+        finally:
+            request.let_go()
         await client.taken()
         return client
 
@@ -184,7 +183,8 @@ class Listener:
             case _:
                 target, raw = request.raw_path, await self._body(request)
                 if route.kind == "show":
-                    target, raw = library.shown(route, target, raw, self.rules.aliases)
+                    shown = partial(library.shown, route, target, aliases=self.rules.aliases)
+                    target, raw = await self._beside.understood(raw, shown)
                 if route.kind == "call":
                     request.leave_with_end()
                 limit = None if route.kind == "call" else self._wire.read_seconds
@@ -215,12 +215,15 @@ class Listener:
         out of memory. Its body is read whole: Ollama begins to answer before it has seen the end of one."""
         body = await self._body(request)
         request.leave_with_end()
-        demand = library.replacing(route, request.method, request.raw_path, body, request.peer)
+        replacing = partial(library.replacing, route, request.method, request.raw_path, client=request.peer)
+        demand = await self._beside.understood(body, replacing)
+        headers = request.travelling(NOT_FORWARDED)
         try:
             if demand is not None and not self._is_unknown(demand.model):
-                await self._exchange(demand, request.travelling(NOT_FORWARDED), client)
+                demand, kept = await self._stored(demand, request)
+                del body
+                await self._exchange(demand, kept, headers, client)
             else:
-                headers = request.travelling(NOT_FORWARDED)
                 await self._pass_on(request, request.raw_path, headers, body, client, None)
         finally:
             if self._relist is not None:
@@ -230,12 +233,10 @@ class Listener:
         if not self._accepting:
             raise Refused(503, SHUTTING_DOWN, RETRY_AFTER)
         raw = await self._body(request)
-        asked = (route, request.raw_path, raw, request.headers, self.rules, request.peer)
-        if costly(raw):
-            demand = await asyncio.get_running_loop().run_in_executor(self._beside, dialects.understand, *asked)
-        else:
-            demand = dialects.understand(*asked)
-        del raw, asked
+        asked = partial(dialects.understand, route, request.raw_path)
+        understand = partial(asked, headers=request.headers, rules=self.rules, client=request.peer)
+        demand = await self._beside.understood(raw, understand)
+        del raw
         request.leave_with_end()
         headers = request.travelling(NOT_FORWARDED | {b"content-encoding"})
         if self._relist is not None and self._is_unknown(demand.model):
@@ -247,18 +248,23 @@ class Listener:
         if demand.remote or (listed is not None and listed.remote):
             await self._pass_on(request, demand.path, headers, demand.body.at(0), client, None)
             return
-        await self._exchange(demand, headers, client)
+        demand, kept = await self._stored(demand, request)
+        await self._exchange(demand, kept, headers, client)
 
-    async def _exchange(self, demand: Demand, headers: Headers, client: Client) -> None:
-        """Hand a request to the core and wait until it is answered."""
+    async def _stored(self, demand: Demand, request: Request) -> tuple[Demand, Kept]:
+        """A demand and its body, which from now on nobody but the store holds."""
         try:
             kept = await self._bodies.store(demand.body)
         except NoRoom as error:
             raise Refused(503, BUSY, RETRY_AFTER) from error
+        request.let_go()
+        return replace(demand, body=NOWHERE), kept
+
+    async def _exchange(self, demand: Demand, kept: Kept, headers: Headers, client: Client) -> None:
+        """Hand a request to the core and wait until it is answered."""
         request_id = f"{self._prefix}{next(self._ids)}"
-        arrived = demand.arrived(self._dispatcher.now(), request_id)
-        exchange = Exchange(request_id, replace(demand, body=NOWHERE), kept, client, headers, self._forwarder.start)
-        del demand
+        arrived = replace(demand.arrived(self._dispatcher.now(), request_id), body_bytes=kept.size)
+        exchange = Exchange(request_id, demand, kept, client, headers, self._forwarder.start)
         self.exchanges[request_id] = exchange
         try:
             self._dispatcher.admit(arrived, exchange)

@@ -14,9 +14,6 @@ from scheduler.wire import WireConfig
 
 DRAIN = 256 << 10  # bytes of a body nobody wanted that are read to keep the connection (net/http)
 DRAIN_SECONDS = 5.0
-LARGE = 1 << 20  # bytes of a body from which it is understood beside the loop: 20 MB take a tenth of a second
-SMALL = 1 << 13  # bytes up to which it never is
-PIECES = 2000  # keys, lists and objects from which it is: each takes some 0.02 ms
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -37,7 +34,7 @@ class Asked:
 
 @dataclass(slots=True)
 class Room:
-    """Bytes that bodies may take while they come in: `limit` in all, `taken` now."""
+    """Bytes that bodies may take until they are stored or sent: `limit` in all, `taken` now."""
 
     limit: int
     taken: int = 0
@@ -71,6 +68,8 @@ class Request:
         self._inflow = inflow
         self._connection = connection
         self._asked = not head.expects or head.content_length == 0
+        self._room: Room | None = None
+        self._taken = 0  # bytes of the room
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -119,8 +118,9 @@ class Request:
             yield piece
 
     async def read(self, limit: int, room: Room) -> bytes:
-        """The whole body, kept nowhere else. Raises BadRequest: 413 beyond `limit` bytes, 408 where it takes too long,
-        400 where it is broken; Refused where all that are being read fill `room`; and Left when its client went."""
+        """The whole body, kept nowhere else; `let_go` gives its room back. Raises BadRequest: 413 beyond `limit` bytes,
+        408 where it takes too long, 400 where it is broken; Refused where all bodies fill `room`; and Left when its
+        client went."""
         too_large = BadRequest(413, f"request body too large: more than {limit} bytes")
         if (self.content_length or 0) > limit:
             raise too_large
@@ -128,23 +128,27 @@ class Request:
             return b""
         self._ask()
         parts: list[bytes] = []
-        size = 0
+        self._room = room
         seconds = self._connection.limits.body_seconds
         try:
             async with asyncio.timeout(seconds):
                 while piece := await self._inflow.take():
-                    size += len(piece)
+                    self._taken += len(piece)
                     room.taken += len(piece)
-                    if size > limit:
+                    if self._taken > limit:
                         raise too_large
                     if room.taken > room.limit:
                         raise Refused(503, "server busy, please try again.  maximum pending requests exceeded", 5)
                     parts.append(piece)
         except TimeoutError as error:
             raise BadRequest(408, f"request body not whole after {seconds:g} s") from error
-        finally:
-            room.taken -= size
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def let_go(self) -> None:
+        """The body that was read is in the care of somebody else, or of no use any more: others may have its room."""
+        if self._room is not None:
+            self._room.taken -= self._taken
+        self._taken = 0
 
     async def rest(self, limit: int) -> None:
         """Drop what is left of the body, at most about `limit` bytes of it; nothing if its client was never asked."""
@@ -164,10 +168,3 @@ class Request:
             self._asked = True
             if self.transport and not self.transport.is_closing():
                 self.transport.write(_CONTINUE)
-
-
-def costly(raw: bytes) -> bool:
-    """Whether others would feel it if this body was understood between their bytes."""
-    if len(raw) <= SMALL:
-        return False
-    return len(raw) > LARGE or sum(map(raw.count, (b"{", b"[", b":"))) > PIECES

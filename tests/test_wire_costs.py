@@ -1,6 +1,9 @@
 """What strangers send costs the loop no more than in proportion to its bytes, however it is cut."""
 
 import asyncio
+import gc
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
@@ -9,10 +12,13 @@ import pytest
 
 from scheduler.client import Client
 from scheduler.connection import Connection
+from scheduler.core.messages import Arrived
 from scheduler.heads import BodyFault, read_head
 from scheduler.inflow import Inflow
 from scheduler.request import Request
 from scheduler.wire import WireConfig
+from tests.stub_upstream import Call, StubUpstream
+from tests.wired import wired
 
 
 class Source:
@@ -177,3 +183,93 @@ async def test_a_broken_body_gives_what_came_before(framing: bytes, words: str, 
         told = fault.message
     assert told == words
     assert said.startswith(b"ok")
+
+
+# --- understanding -----------------------------------------------------------------------------------------------
+
+MANY = b",".join(b'"k%d":0' % number for number in range(40_000))
+
+
+async def answers(call: Call) -> None:
+    """An upstream that answers anything."""
+    await call.whole(b"{}")
+
+
+@pytest.mark.parametrize("path", ["/api/show", "/api/copy", "/api/delete", "/api/pull", "/api/chat"])
+async def test_no_body_is_understood_on_the_loop(path: str) -> None:
+    """Half a megabyte of keys takes a second to understand, whatever is asked; others are answered meanwhile."""
+    async with StubUpstream(dict.fromkeys((path, "/api/version"), answers)) as stub, wired(stub.url) as world:
+        method = "DELETE" if path == "/api/delete" else "POST"
+        body = b'{"model":"gpt-4",' + MANY + b"}"
+        heavy = await world.ask(path, body, method, Content_Length=str(len(body)))
+        answer = asyncio.ensure_future(heavy.answer())
+        served = 0
+        other = await world.connect()
+        while not answer.done():
+            assert (await other.ask("/api/version", method="GET").answer()).status == 200
+            served += 1
+        assert answer.result().status == 200
+        assert served > 5
+
+
+async def test_a_body_has_its_room_until_it_is_stored_or_sent() -> None:
+    """What waits for the thread, and what is under way to Ollama, counts; what is with the store counts there."""
+    go = asyncio.Event()
+
+    async def slow(call: Call) -> None:
+        await go.wait()
+        await call.whole(b"{}")
+
+    heavy = b'{"model":"m","messages":[{"role":"user","content":"x"}],' + MANY + b"}"
+    async with (
+        StubUpstream({"/api/chat": answers, "/api/show": slow}) as stub,
+        wired(stub.url, serve=False, body_memory=100, body_disk=1 << 26, body_room=2 * len(heavy) + 1000) as world,
+    ):
+        room = world.listener._coming
+        clients = [await world.ask("/api/chat", heavy) for _ in range(2)]
+        while room.taken < 2 * len(heavy):  # noqa: ASYNC110 - nobody is told of it
+            await asyncio.sleep(0.001)
+        refused = await (await world.ask("/api/chat", heavy)).answer()
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
+        for number in range(2):
+            await world.core.fact(Arrived, number)
+        assert (room.taken, world.bodies.disk > 0) == (0, True)
+        show = await world.ask("/api/show", b'{"model":"m"}')
+        await stub.called(0)
+        assert room.taken == 13
+        go.set()
+        await show.answer()
+        assert room.taken == 0
+        for client in clients:
+            client.hang_up()
+
+
+async def test_who_leaves_takes_his_body_out_of_the_line() -> None:
+    """Clients that leave while their bodies wait for the thread, or are in it, hold nothing any more, and the next
+    body has its turn."""
+    async with StubUpstream({"/api/chat": answers}) as stub, wired(stub.url) as world:
+        heavy = b'{"model":"m","messages":[{"role":"user","content":"x"}],' + MANY + b"}"
+        room = world.listener._coming
+        clients = [await world.ask("/api/chat", heavy) for _ in range(4)]
+        while room.taken < 4 * len(heavy):  # noqa: ASYNC110 - nobody is told of it
+            await asyncio.sleep(0.001)
+        for client in clients:
+            line = client.writer.get_extra_info("socket")
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, not an end
+            client.hang_up()
+        async with asyncio.timeout(5):
+            while room.taken:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        assert (await (await world.ask("/api/chat", heavy)).answer()).status == 200
+        assert world.core.count(Arrived) == 1
+
+
+async def test_what_is_stored_on_disk_is_held_nowhere_else() -> None:
+    """While it waits, a body of 4 MB that the store wrote to a file takes no memory."""
+    async with StubUpstream() as stub, wired(stub.url, serve=False, body_memory=100, body_disk=1 << 26) as world:
+        client, exchange = await world.arrive(messages=[{"role": "user", "content": "x" * 4_000_000}])
+        assert exchange.kept.on_disk
+        gc.collect()
+        held = [each for each in gc.get_referents(*gc.get_objects()) if isinstance(each, bytes | str | bytearray)]
+        assert max(map(len, held)) < 4_000_000
+        client.hang_up()
