@@ -136,6 +136,8 @@ async def test_strangers_get_from_us_what_they_get_from_ollama(
 
 # --- crowds ----------------------------------------------------------------------------------------------------------
 
+NORMAL = 0.05  # seconds within which an answer is as quick as any
+
 
 class Crowded:
     """A daemon in a process of its own, before a stand-in; and how others fare meanwhile."""
@@ -277,7 +279,7 @@ async def huge(crowd: Crowded) -> None:
 
 
 async def deep(crowd: Crowded) -> None:
-    """Every odd body, twenty times at once."""
+    """Every odd body, twice at once, one after the other."""
     for body in hostile.BODIES.values():
         asked = [await crowd.connect(hostile.post("/api/chat", body)) for _ in range(2)]
         for reader, _ in asked:
@@ -290,29 +292,45 @@ async def quiet(crowd: Crowded) -> None:
     await asyncio.sleep(2)
 
 
-async def test_crowds_do_not_keep_others_from_being_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """2,000 silent and 500 slow clients, bodies of 5 GB and bodies made to be costly: others are answered all the
-    while, and neither memory nor disk grows."""
+async def crowds(folder: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
+    """By kind of crowd: the seconds within which 99 of 100 others were answered meanwhile, the crowd of nobody first.
+    Fails where one of them got no answer, or where memory or disk grows."""
+    p99: dict[str, float] = {}
     lines = []
-    async with crowded(tmp_path) as crowd:
-        normal = 0.0
+    async with crowded(folder) as crowd:
         for kind in (quiet, silent, slow, huge, deep, quiet):
             memory, disk = crowd.daemon.memory_info().rss, crowd.disk()
             took = await crowd.meanwhile(lambda kind=kind: kind(crowd))  # type: ignore[misc]
             connections = crowd.connections()
             await crowd.leave()
-            p99 = quantiles(took, n=100)[98]
-            normal = normal or p99
+            seconds = quantiles(took, n=100)[98]
+            p99.setdefault(kind.__name__, seconds)
             grown = crowd.daemon.memory_info().rss - memory
             lines.append(
-                f"{kind.__name__:7} {len(took):5} answers, p99 {p99 * 1000:6.1f} ms = {p99 / normal:4.1f} x normal, "
-                f"{connections:5} connections, memory {grown / 1e6:+6.1f} MB"
+                f"{kind.__name__:7} {len(took):5} answers, p99 {seconds * 1000:6.1f} ms = "
+                f"{seconds / p99['quiet']:4.1f} x normal, {connections:5} connections, memory {grown / 1e6:+6.1f} MB"
             )
             assert len(took) > 20
             assert grown < 400_000_000
             assert crowd.disk() - disk < 10_000_000
     with capsys.disabled():
         sys.stdout.write("\n" + "\n".join(lines) + "\n")
+    return p99
+
+
+async def test_crowds_do_not_keep_others_from_being_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """2,000 silent and 500 slow clients, bodies of 5 GB and bodies made to be costly: others are answered all the
+    while, and neither memory nor disk grows."""
+    assert list(await crowds(tmp_path, capsys)) == ["quiet", "silent", "slow", "huge", "deep"]
+
+
+@pytest.mark.long
+async def test_crowds_cost_others_little(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Others wait at most five times as long as with nobody else there, measured in the same run; 50 ms are as good
+    as normal, so that a busy machine does not decide."""
+    p99 = await crowds(tmp_path, capsys)
+    normal = max(p99.pop("quiet"), NORMAL)
+    assert {kind: seconds for kind, seconds in p99.items() if seconds > 5 * normal} == {}
 
 
 @pytest.mark.long
