@@ -10,7 +10,7 @@ from scheduler.client import Client
 from scheduler.errors import BadRequest, Failure
 from scheduler.heads import TOO_LARGE, NotHTTP, check_first_line, read_head
 from scheduler.inflow import Inflow, fault
-from scheduler.request import DRAIN, Left, Request
+from scheduler.request import DRAIN, ClientGone, Request
 from scheduler.wire import WireConfig
 
 HEAD_LIMIT = (1 << 20) + 4096  # bytes; net/http DefaultMaxHeaderBytes and the slack of its reader
@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
         self._last = True
         self._buffer.clear()
         if self._inflow:
-            self._inflow.fail(Left("the client left"))
+            self._inflow.fail(ClientGone("the client left"))
         if self.task:
             self.task.cancel()
         self._gone(self)
@@ -191,7 +191,7 @@ class Connection(asyncio.Protocol):
 
     async def _drained(self, request: Request) -> bool:
         """Read what is left of a body nobody wanted, if that is little: the next request begins behind it."""
-        with suppress(Failure, TimeoutError, Left):
+        with suppress(Failure, TimeoutError, ClientGone):
             await request.rest(DRAIN)
         return request.whole
 

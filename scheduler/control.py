@@ -1,7 +1,6 @@
 """Follow a person's command: make a fact of it, ask the core whether it objects, post it, and say what happens next."""
 
 import difflib
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 from typing_extensions import TypedDict
@@ -13,6 +12,7 @@ from scheduler.core.state import CoreState
 from scheduler.errors import Failure
 from scheduler.names import is_cloud, normal_name
 from scheduler.reload import Outcome
+from scheduler.request import Answer
 from scheduler.routes import Aliases
 
 
@@ -40,9 +40,6 @@ class Followed(TypedDict):
     model: str  # the full name of the model concerned; empty where it is about none
     done: str  # what was done, as a sentence
     next: list[str]  # what happens now, as sentences
-
-
-Answer = tuple[int, Mapping[str, Any]]
 
 
 class Control:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import count
-from typing import Any, Protocol
+from typing import Protocol
 
 from scheduler import answers, dialects, library
 from scheduler.beside import Beside
@@ -28,17 +28,16 @@ from scheduler.origins import Border
 from scheduler.passing import Streamed
 from scheduler.paths import CONTROL, Route, allow, route as route_of, unserved
 from scheduler.reply import Headers
-from scheduler.request import Asked, Request, Room
+from scheduler.request import Answer, Asked, Request, Room
 from scheduler.wire import WireConfig
 
 log = logging.getLogger(__name__)
 
-Own = Callable[[Mapping[str, str]], tuple[int, Mapping[str, Any]]]
-"""Gives status and JSON of one of our own routes for its query."""
+Own = Callable[[Mapping[str, str]], Answer]
+"""Answers one of our own routes for its query."""
 
-
-Control = Callable[[Asked], Awaitable[tuple[int, Mapping[str, Any]]]]
-"""Carries out a person's command: status and JSON of the answer."""
+Control = Callable[[Asked], Awaitable[Answer]]
+"""Carries out a person's command."""
 
 NOT_FORWARDED = frozenset((b"host", b"origin", b"content-length", b"expect"))
 """Request headers that are ours to say; `Origin` because Ollama would refuse ours (facts: its own host rules)."""

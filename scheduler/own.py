@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from scheduler.control_gate import Gate
 from scheduler.core.naming import known_as
@@ -16,13 +16,11 @@ from scheduler.listener import Listener, Own
 from scheduler.names import is_cloud, normal_name
 from scheduler.past import Past
 from scheduler.reload import Reload
-from scheduler.request import Asked
+from scheduler.request import Answer, Asked
 from scheduler.watch import Watch
 
 if TYPE_CHECKING:
     from scheduler.status_schema import Stage
-
-Answer = tuple[int, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)

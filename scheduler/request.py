@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 from scheduler.client import end_to_end
+from scheduler.core.refusals import BUSY, RETRY_AFTER
 from scheduler.errors import BadRequest, Refused
 from scheduler.heads import Head, Pairs
 from scheduler.inflow import Inflow
@@ -16,8 +17,11 @@ DRAIN = 256 << 10  # bytes of a body nobody wanted that are read to keep the con
 DRAIN_SECONDS = 5.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
+Answer = tuple[int, Mapping[str, Any]]
+"""Status and JSON of an answer of our own."""
 
-class Left(ConnectionError):
+
+class ClientGone(ConnectionError):
     """The client is gone: nobody reads an answer."""
 
 
@@ -112,15 +116,15 @@ class Request:
         return [(name, value) for name, value in end_to_end(self.raw_headers) if name.lower() not in ours]
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """The body as it comes; the client is read no faster. Raises BodyFault, and Left when its client went."""
+        """The body as it comes; the client is read no faster. Raises BodyFault, and ClientGone."""
         self._ask()
         while piece := await self._inflow.take():
             yield piece
 
     async def read(self, limit: int, room: Room) -> bytes:
         """The whole body, kept nowhere else; `let_go` gives its room back. Raises BadRequest: 413 beyond `limit` bytes,
-        408 where it takes too long, 400 where it is broken; Refused where all bodies fill `room`; and Left when its
-        client went."""
+        408 where it takes too long, 400 where it is broken; Refused where all bodies fill `room`; and
+        ClientGone."""
         too_large = BadRequest(413, f"request body too large: more than {limit} bytes")
         if (self.content_length or 0) > limit:
             raise too_large
@@ -138,7 +142,7 @@ class Request:
                     if self._taken > limit:
                         raise too_large
                     if room.taken > room.limit:
-                        raise Refused(503, "server busy, please try again.  maximum pending requests exceeded", 5)
+                        raise Refused(503, BUSY, RETRY_AFTER)
                     parts.append(piece)
         except TimeoutError as error:
             raise BadRequest(408, f"request body not whole after {seconds:g} s") from error
