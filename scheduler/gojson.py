@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, NoReturn
 from scheduler.gosyntax import NotJSON, value_kind
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+_KEY = re.compile(r'"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*')  # one without an escape, and its colon
+_AFTER = re.compile(r"[ \t\n\r]*([,}])[ \t\n\r]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -133,21 +135,29 @@ def _read_object(source: Source, at: int, shallow: str | None = None) -> list[Fi
         return fields
     while True:
         begin = at
-        if not text.startswith('"', at):
-            raise ValueError("a key does not begin with a quote")
-        name, at = _decoder.raw_decode(text, at)
-        at = _skip(text, at)
-        if not text.startswith(":", at):
-            raise ValueError("a key without a colon")
-        value_at = _skip(text, at + 1)
+        if key := _KEY.match(text, at):
+            name, value_at = key[1], key.end()
+        else:
+            name, value_at = _odd_key(text, at)
         value, at = _decoder.raw_decode(text, value_at)
-        fields.append(Field(sound(name), value, source, begin, value_at, at))
-        at = _skip(text, at)
-        if text.startswith("}", at):
-            return fields
-        if not text.startswith(",", at):
+        fields.append(Field(name, value, source, begin, value_at, at))
+        after = _AFTER.match(text, at)
+        if after is None:
             raise ValueError("neither a comma nor the end after a value")
-        at = _skip(text, at + 1)
+        if after[1] == "}":
+            return fields
+        at = after.end()
+
+
+def _odd_key(text: str, at: int) -> tuple[str, int]:
+    """A key with an escape in it, or none at all, and where its value begins. Raises ValueError."""
+    if not text.startswith('"', at):
+        raise ValueError("a key does not begin with a quote")
+    name, at = _decoder.raw_decode(text, at)
+    at = _skip(text, at)
+    if not text.startswith(":", at):
+        raise ValueError("a key without a colon")
+    return sound(name), _skip(text, at + 1)
 
 
 def _skip(text: str, at: int) -> int:

@@ -125,9 +125,8 @@ class Request:
         """The whole body, kept nowhere else; `let_go` gives its room back. Raises BadRequest: 413 beyond `limit` bytes,
         408 where it takes too long, 400 where it is broken; Refused where all bodies fill `room`; and
         ClientGone."""
-        too_large = BadRequest(413, f"request body too large: more than {limit} bytes")
         if (self.content_length or 0) > limit:
-            raise too_large
+            raise _too_large(limit)
         if self._inflow.whole and not self._inflow.held:
             return b""
         self._ask()
@@ -140,7 +139,7 @@ class Request:
                     self._taken += len(piece)
                     room.taken += len(piece)
                     if self._taken > limit:
-                        raise too_large
+                        raise _too_large(limit)
                     if room.taken > room.limit:
                         raise Refused(503, BUSY, RETRY_AFTER)
                     parts.append(piece)
@@ -172,3 +171,8 @@ class Request:
             self._asked = True
             if self.transport and not self.transport.is_closing():
                 self.transport.write(_CONTINUE)
+
+
+def _too_large(limit: int) -> BadRequest:
+    """Made where it is raised: an error that its own frame holds would keep the body until the garbage is collected."""
+    return BadRequest(413, f"request body too large: more than {limit} bytes")

@@ -273,3 +273,24 @@ async def test_what_is_stored_on_disk_is_held_nowhere_else() -> None:
         held = [each for each in gc.get_referents(*gc.get_objects()) if isinstance(each, bytes | str | bytearray)]
         assert max(map(len, held)) < 4_000_000
         client.hang_up()
+
+
+async def test_a_body_beyond_the_limit_is_let_go_at_once() -> None:
+    """What was read of it is gone with its answer, and does not wait for the garbage to be collected."""
+
+    def held() -> int:
+        return sum(len(each) for each in gc.get_referents(*gc.get_objects()) if type(each) is bytes)
+
+    async with wired("http://127.0.0.1:9", body_limit=1 << 22) as world:
+        client = await world.connect()
+        gc.collect()
+        gc.disable()
+        try:
+            before = held()
+            client.writer.write(b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+            client.writer.write(b"%x\r\n%b" % ((1 << 22) + 1, bytes((1 << 22) + 1)))
+            assert (await client.answer()).status == 413
+            await asyncio.sleep(0)
+            assert held() - before < 1 << 20
+        finally:
+            gc.enable()
