@@ -23,6 +23,7 @@ from scheduler.core.lifecycle import IllegalMove
 from scheduler.daemon import Daemon, Rhythm
 from scheduler.reload import Source
 from scheduler.scene import NAMES, Scene, Spoilt
+from scheduler.serve_command import settle
 from scheduler.settings import Settings
 from scheduler.settings_problems import SettingsError
 from scheduler.settings_read import Read, read_settings
@@ -152,6 +153,7 @@ class _Demo:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(KNOWN_SECONDS):
                 await daemon.acquainted.wait()
+        settle()
         listen = f"{daemon.settings.listen.rpartition(':')[0]}:{daemon.port}"
         aliases = tuple(daemon.settings.aliases)
         ask = "claude-3-haiku" if "claude-3-haiku" in aliases else None

@@ -99,6 +99,12 @@ def _reload_on_hangup(daemon: Daemon, loop: asyncio.AbstractEventLoop) -> None:
     signal.signal(signal.SIGHUP, reload)
 
 
+def settle() -> None:
+    """Begin to serve for long in this process: a collection of garbage stops everybody for as long as it looks."""
+    gc.freeze()  # what lives as long as the daemon is not looked at again by each collection
+    gc.set_threshold(20_000, 20, 20)  # a request makes few cycles: looking every 700 allocations costs each of them
+
+
 async def _introduce(daemon: Daemon, say: Callable[[str], None]) -> None:
     """Say what was found, once Ollama has told; after a while, that it has not."""
     from scheduler import banner  # not needed before it listens
@@ -107,7 +113,6 @@ async def _introduce(daemon: Daemon, say: Callable[[str], None]) -> None:
         async with asyncio.timeout(INTRODUCE_SECONDS):
             await daemon.acquainted.wait()
     host = daemon.settings.listen.rpartition(":")[0]
-    gc.freeze()  # what lives as long as the daemon is not looked at again by each collection
-    gc.set_threshold(20_000, 20, 20)  # a request makes few cycles: looking every 700 allocations costs each of them
+    settle()
     for line in banner.lines(daemon.status(), f"{host}:{daemon.port}"):
         say(line)
