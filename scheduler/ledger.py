@@ -142,7 +142,7 @@ class Ledger:
             case m.Left() | m.Returned():
                 self._left_or_returned(fact)
             case m.Ended():
-                self._over(fact.id, fact.at, fact.outcome)
+                self._over(fact.id, fact.at, _told(fact))
             case m.Loaded() | m.LoadFailed():
                 for counts in self._spans(fact.at):
                     counts.seconds_loading += fact.took
@@ -255,3 +255,8 @@ class Ledger:
 def _value(text: str) -> str:
     """`text` as a log value: quoted where a reader, or a line, could be misled."""
     return text if PLAIN.fullmatch(text) and text.isprintable() else json.dumps(text)
+
+
+def _told(ended: m.Ended) -> str:
+    """The outcome as it is counted: an answer that is Ollama's own 500 is a request that failed."""
+    return "failed" if ended.outcome == "answered" and (ended.status or 0) >= 500 else ended.outcome

@@ -95,8 +95,11 @@ class Scene:
         staging = fault.staged(self)
         await anext(staging)
         if fault.says:
-            told = await self.told(  # or it was mended before anybody could look, and that is counted
-                lambda status: re.search(fault.says, judgement(status)) or status["healed"] > healed, repr(fault.says)
+            told = await self.told(  # or it was over before anybody could look, and that is counted
+                lambda status: (
+                    re.search(fault.says, judgement(status)) or status["healed"] > healed or _failed(status) > failed
+                ),
+                repr(fault.says),
             )
             if re.search(fault.says, judgement(told)):
                 assert told["verdict"] in fault.verdicts, f"{told['verdict']}: {judgement(told)}"

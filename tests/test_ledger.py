@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 
 from scheduler.core import messages as m
+from scheduler.core.config import Config
+from scheduler.core.machine import Machine
 from scheduler.ledger import DECISIONS, Counts, Ledger, Window
 from tests.played import CODER, FAST, QUALITY, Play
 
@@ -197,3 +199,11 @@ def test_sums_add_up() -> None:
     one = Counts(changes=1, worst_wait=3.0, requests=Counter({("agent", "answered"): 2}))
     one.add(Counts(changes=2, worst_wait=2.0, requests=Counter({("agent", "answered"): 1})))
     assert (one.changes, one.worst_wait, one.requests["agent", "answered"]) == (3, 3.0, 3)
+
+
+def test_ollamas_own_500_is_counted_as_failed() -> None:
+    """The answer was whole, the request failed all the same."""
+    ledger, machine = Ledger(), Machine.fresh(Config(), 0.0)
+    for fact in (m.Arrived(1.0, "1", "a:latest"), m.Ended(2.0, "1", "answered", status=500)):
+        ledger.note(fact, [], machine)
+    assert dict(ledger.hour(3.0).requests) == {("interactive", "failed"): 1}
