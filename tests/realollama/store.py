@@ -6,6 +6,7 @@ after `/api/create`; nothing may be created *from* such a blob (quantize would c
 
 import asyncio
 import hashlib
+import io
 import json
 import shutil
 import tempfile
@@ -149,7 +150,7 @@ async def _create_one(session: aiohttp.ClientSession, model: StagedModel, file: 
     await asyncio.to_thread(model.write, file)
     content = await asyncio.to_thread(file.read_bytes)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    async with session.post(f"/api/blobs/{digest}", data=content) as answer:
+    async with session.post(f"/api/blobs/{digest}", data=io.BytesIO(content)) as answer:
         answer.raise_for_status()
     wish = {"model": model.name, "files": {"m.gguf": digest}, "stream": False, **model.creation()}
     async with session.post("/api/create", json=wish) as answer:
