@@ -97,7 +97,10 @@ class Scene:
         if fault.says:
             told = await self.told(  # or it was over before anybody could look, and that is counted
                 lambda status: (
-                    re.search(fault.says, judgement(status)) or status["healed"] > healed or _failed(status) > failed
+                    re.search(fault.says, judgement(status))
+                    or status["healed"] > healed
+                    or _failed(status) > failed
+                    or "vanished" in str(status["models"])  # Ollama noticed it before us
                 ),
                 repr(fault.says),
             )
