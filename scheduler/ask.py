@@ -1,5 +1,7 @@
 """Ask or command a running daemon, for the commands; it is found by `--url` or by the settings' `listen`."""
 
+import os
+import re
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,10 +9,14 @@ from typing import Annotated, Any
 import httpx
 import platformdirs
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from scheduler.control_gate import TOKEN
+from scheduler.settings import Settings
+from scheduler.settings_environment import config_path, overridden
 from scheduler.settings_problems import SettingsError
-from scheduler.settings_read import read_settings
+from scheduler.settings_read import default_path, read_settings
+from scheduler.settings_types import Listen
 
 DOWN = 2
 SECONDS = 5.0  # an answer is built from memory: a daemon that takes longer is as good as down
@@ -47,16 +53,36 @@ def state_folder() -> Path:
 
 
 def place(url: str | None, config: Path | None) -> str:
-    """The daemon's address. Ends the command where the configuration cannot be read."""
+    """The daemon's address. A bad configuration must not keep anybody from a daemon that runs on an older one: of that
+    only `listen` is taken. Ends the command where the file that `--config` names is not there."""
     if url:
         return (url if "://" in url else f"http://{url}").rstrip("/")
     try:
         listen = read_settings(config).settings.listen
     except SettingsError as error:
         typer.echo(str(error), err=True)
-        raise typer.Exit(DOWN) from None
+        if config is not None and not config.exists():
+            raise typer.Exit(DOWN) from None
+        listen = _listen(config or config_path(os.environ) or default_path())
+        typer.echo(f"the daemon is looked for at {listen} all the same", err=True)
     host, _, port = listen.rpartition(":")
     return f"http://{EVERYWHERE.get(host, host)}:{port}"
+
+
+def _listen(file: Path) -> str:
+    """`listen` of a configuration that cannot be used: the environment's, else the file's, else the documented one."""
+    variable = overridden(os.environ).get(("listen",), "")
+    try:
+        head = re.split(r"^\s*\[", file.read_text("utf-8", "replace"), maxsplit=1, flags=re.MULTILINE)[0]
+    except OSError:
+        head = ""
+    found = re.search(r"""^\s*listen\s*=\s*(["'])(.*?)\1""", head, re.MULTILINE)
+    for text in (os.environ.get(variable, ""), found[2] if found else ""):
+        try:
+            return TypeAdapter[str](Listen).validate_python(text)
+        except ValidationError:
+            continue
+    return str(Settings.model_fields["listen"].default)
 
 
 def ask(url: str, route: str, query: Mapping[str, str] | None = None, *, knows: Set[str]) -> dict[str, Any]:

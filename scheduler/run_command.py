@@ -8,6 +8,7 @@ import httpx
 import typer
 
 from scheduler import demo_command, serve_command
+from scheduler.reload import Source
 from scheduler.settings_problems import SettingsError
 from scheduler.settings_read import read_settings
 from scheduler.units import UnitError, parse_duration
@@ -39,7 +40,8 @@ def run(
         serve_command.serve(config, state)
     typer.echo(f"No Ollama answered at {read.settings.ollama} within {seconds:g} s: `demo --stay`, with a STAND-IN.")
     typer.echo("Start Ollama and run this again to serve in front of it; `serve` waits for Ollama instead.")
-    raise typer.Exit(demo_command.run(read.settings, demo_command.Wish(stay=True, state=state)))
+    source = Source(lambda: read_settings(config), read.file)
+    raise typer.Exit(demo_command.run(read.settings, demo_command.Wish(stay=True, state=state), source=source))
 
 
 def ollama_answers(url: str, seconds: float) -> bool:

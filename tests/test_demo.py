@@ -1,5 +1,6 @@
 """The demo plays, stays and ends as promised; `run` chooses rightly; the banner says what was found."""
 
+import asyncio
 import os
 import re
 import shlex
@@ -149,7 +150,12 @@ async def test_run_waits_for_ollama_and_then_shows_the_stand_in(tmp_path: Path, 
     async with Started.run("run", "--config", str(config), "--wait", "1s", home=tmp_path) as run:
         await run.hears(rf"waiting up to 1 s for the Ollama at http://127\.0\.0\.1:{unused_tcp_port}")
         await run.hears(r"No Ollama answered .* STAND-IN")
+        url = (await run.hears(r"listens on (http://127\.0\.0\.1:\d+)"))[1]
+        folder = (await run.hears(r"find it with --state (\S+)"))[1]
         await run.hears("Ctrl-C ends all of it")
+        words = ["reload", "--url", url, "--state", folder]
+        done = await asyncio.to_thread(CliRunner().invoke, command_line([]), words)
+        assert (done.exit_code, "Nothing in it has changed." in done.stdout) == (0, True), done.output
         run.interrupt()
         assert await run.ends() == 0, run.said
     assert "Traceback" not in run.said

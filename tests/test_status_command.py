@@ -196,6 +196,30 @@ def test_the_address_is_the_configured_one(tmp_path: Path) -> None:
     assert "none.toml" in missing.stderr
 
 
+@pytest.mark.parametrize("wrong", ["frob = 1\n", "queue = [\n", "[queue]\nlimit = 0\n"])
+def test_a_bad_configuration_locks_nobody_out(tmp_path: Path, wrong: str) -> None:
+    """A daemon that runs on an older configuration is found by `listen` of one that is bad now, which is told."""
+    machine, ledger = busy()
+    with daemon({"/status": lambda _: answer_of(machine, ledger)}) as url:
+        file = tmp_path / "config.toml"
+        file.write_text(f'listen = "{url.removeprefix("http://")}"\n{wrong}')
+        result = run("status", "--line", "--config", str(file))
+    assert result.exit_code == 0, result.output
+    assert "config.toml cannot be used" in result.stderr
+    assert "cannot be used" not in result.stdout
+
+
+def test_a_stray_variable_locks_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that sets nothing is told, and the one that says where the daemon listens still counts."""
+    machine, ledger = busy()
+    monkeypatch.setenv("OLLAMA_SCHEDULER_FROB", "1")
+    with daemon({"/status": lambda _: answer_of(machine, ledger)}) as url:
+        monkeypatch.setenv("OLLAMA_SCHEDULER_LISTEN", url.removeprefix("http://"))
+        result = run("status")
+    assert result.exit_code == 0, result.output
+    assert "OLLAMA_SCHEDULER_FROB" in result.stderr
+
+
 def test_no_proxy_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy in the environment does not come between us and our own daemon."""
     machine, ledger = busy()
