@@ -1,7 +1,9 @@
 """Ask or command a running daemon, for the commands; it is found by `--url` or by the settings' `listen`."""
 
+import contextlib
 import os
 import re
+import stat
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +14,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from scheduler.control_gate import TOKEN
+from scheduler.folder import LOCK
 from scheduler.settings import Settings
 from scheduler.settings_environment import config_path, overridden
 from scheduler.settings_problems import SettingsError
@@ -21,6 +24,7 @@ from scheduler.settings_types import Listen
 DOWN = 2
 SECONDS = 5.0  # an answer is built from memory: a daemon that takes longer is as good as down
 PROGRAM = "ollama-scheduler"
+NEAR = ("127.0.0.1", "localhost", "::1")
 EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # where one who listens everywhere is found
 
 UrlOption = Annotated[
@@ -91,19 +95,34 @@ def ask(url: str, route: str, query: Mapping[str, str] | None = None, *, knows: 
 
 
 def command(url: str, name: str, body: Mapping[str, Any], folder: Path | None) -> tuple[int, dict[str, Any]]:
-    """Give a command: status and JSON of the answer. `folder` is the daemon's state folder, None for the usual one.
+    """Give a command: status and JSON of the answer. `folder` is the daemon's state folder; None: the one it names.
 
-    Raises Silent, and NoToken where the token cannot be read.
+    Raises Silent, and NoToken where the token cannot be read or is another daemon's.
     """
-    file = (folder or state_folder()) / TOKEN
+    file = (folder or _named_folder(url)) / TOKEN
     try:
         token = file.read_text("ascii").strip()
     except (OSError, ValueError) as error:
+        ask(url, "/status", knows={"verdict"})  # where nobody answers, that is what is wrong
         reason = error.strerror if isinstance(error, OSError) else "it is not one"
         raise NoToken(f"the daemon's token {file} cannot be read ({reason}); --state DIR names its folder") from None
-    return _answer(
-        url, "POST", f"/control/{name}", {"done", "error"}, json=body, headers={"Authorization": f"Bearer {token}"}
-    )
+    headers = {"Authorization": f"Bearer {token}"}
+    status, answer = _answer(url, "POST", f"/control/{name}", {"done", "error"}, json=body, headers=headers)
+    if status == 401:
+        raise NoToken(f"{file} is another daemon's token; --state DIR names the folder of the one at {url}")
+    return status, answer
+
+
+def _named_folder(url: str) -> Path:
+    """The state folder that the daemon at `url` names, if the token there is a private file of ours and the daemon on
+    this machine, else the usual one: whoever listens there is not to be sent what just any file holds."""
+    named = str(ask(url, "/status", knows={"verdict"}).get("state_folder", ""))
+    with contextlib.suppress(OSError):
+        found = (Path(named) / TOKEN).lstat()
+        private = stat.S_ISREG(found.st_mode) and not found.st_mode & 0o077 and found.st_uid == os.getuid()
+        if named and private and (Path(named) / LOCK).is_file() and httpx.URL(url).host in NEAR:
+            return Path(named)
+    return state_folder()
 
 
 def _answer(url: str, method: str, route: str, knows: Set[str], **more: Any) -> tuple[int, dict[str, Any]]:

@@ -116,7 +116,9 @@ class Control:
     async def _read_again(self, by: str) -> Answer:
         outcome = await self._reload.again(by)
         if outcome.refused:
-            error = f"the configuration is refused and the old one stays in force: {'; '.join(outcome.refused)}"
+            error = "; ".join(outcome.refused)
+            if not outcome.unread:
+                error = f"the configuration is refused and the old one stays in force: {error}"
             return 409, {"error": error, "problems": outcome.refused}
         changed = ", ".join(outcome.changed)
         done = f"The configuration was read again; changed: {changed}." if changed else "Nothing in it has changed."

@@ -253,6 +253,7 @@ class Daemon:
                 *residency.troubles(),
                 *restarts.troubles(dispatcher.state),
             ],
+            self.folder,
         )
         self._own = OwnCalls(known, listener)
         own |= self._own.routes

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scheduler.control_gate import Gate
@@ -39,6 +40,7 @@ class Known:
     reload: Reload
     ready: Callable[[], bool]
     troubles: Callable[[], Sequence[str]]
+    folder: Path
 
 
 class OwnCalls:
@@ -81,6 +83,7 @@ class OwnCalls:
             known.past.refused_wishes,
             reload.state,
             service(os.environ.get("XPC_SERVICE_NAME", "")),
+            folder=str(known.folder.absolute()),
             troubles=known.troubles(),
         )
         dispatcher = known.dispatcher

@@ -44,11 +44,13 @@ class InForce:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a reload came to: `refused` says why nothing changed, `changed` names each setting that did."""
+    """What a reload came to: `refused` says why nothing changed, `changed` names each setting that did; `unread` that
+    it was not the configuration's fault."""
 
     refused: list[str]
     changed: list[str]
     restart: list[str]
+    unread: bool = False
 
 
 class Reload:
@@ -82,7 +84,9 @@ class Reload:
 
     async def _again(self, by: str) -> Outcome:
         if self._source is None:
-            return Outcome(["this daemon was given its configuration without a file to read again"], [], [])
+            return Outcome(
+                ["this daemon was given its configuration without a file to read again"], [], [], unread=True
+            )
         try:
             read = await asyncio.to_thread(self._source.read)
         except SettingsError as error:
@@ -93,7 +97,7 @@ class Reload:
         settings = read.settings.model_copy(update={name: getattr(self.settings, name) for name in FIXED})
         put = await self._prepare(settings)
         if self._stopped:
-            return Outcome(["the daemon is stopping"], [], [])
+            return Outcome(["the daemon is stopping"], [], [], unread=True)
         try:
             put()
         except ValueError as error:  # no setting is known to pass every check and fail here

@@ -39,6 +39,7 @@ class Surroundings:
     refused_wishes: Mapping[str, RefusedWish] = field(default_factory=dict)  # by model, oldest first
     configured: commanded.Configured | None = None  # None: since the start, from no file
     service: str = ""  # the label of launchd's job that we are
+    folder: str = ""  # where the state is kept
     troubles: Sequence[str] = ()  # what makes things worse than they should be, though nobody has to do anything
 
 
@@ -52,7 +53,8 @@ def build(
     running = sum(state.models[name].running for name in state.present)
     needed = needs(state, now, iso, ledger, around.address)
     word = verdict(state, now, needed, waiting, running)
-    if (around.troubles or around.journal_trouble) and word in ("ok", "busy", "changing"):
+    refused = around.configured is not None and bool(around.configured.refused)
+    if (refused or around.troubles or around.journal_trouble) and word in ("ok", "busy", "changing"):
         word = "degraded"
     return s.Status(
         verdict=word,
@@ -62,6 +64,7 @@ def build(
         version=around.version,
         started=iso(around.started),
         service=around.service,
+        state_folder=around.folder,
         ollama=_ollama(state, iso, around.address),
         memory=_memory(state),
         phase=_phase(state),

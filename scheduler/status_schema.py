@@ -218,6 +218,8 @@ class Status(TypedDict):
     """When the daemon started, ISO-8601 UTC."""
     service: str
     """The job of launchd that runs the daemon, by its label; empty where a person or another program started it."""
+    state_folder: str
+    """Where journal, learned values and token are kept; commands find the token there."""
     ollama: Ollama
     """The Ollama behind us."""
     memory: Memory

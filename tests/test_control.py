@@ -350,6 +350,7 @@ async def test_who_may_not_changes_nothing(real_ollama: Any, tmp_path: Path) -> 
         assert (status, "elsewhere" in told["error"]) == (409, True)
         status, told = await ada.says("reload")
         assert (status, "without a file" in told["error"]) == (409, True)
+        assert "is refused" not in told["error"]
         assert live.state.paused is None
         assert not any(isinstance(fact, m.Paused) for fact, _ in live.steps)
 

@@ -126,15 +126,22 @@ async def test_a_day_at_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.timeout(120)
-async def test_what_ends_with_two(tmp_path: Path) -> None:
+async def test_what_ends_with_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No token, or no daemon: exit code 2, and what to do about it; as JSON too."""
+    monkeypatch.setattr("scheduler.ask.state_folder", lambda: tmp_path / "usual")
     async with _shell(tmp_path) as ada:
         (ada.state / "token").rename(ada.state / "aside")
         code, _, complained = await ada.run("resume")
         assert (code, "--state DIR" in complained) == (2, True)
         (ada.state / "token").write_text("wrong\n")
         code, told = await ada.reads("resume")
-        assert (code, told["field"]) == (1, "Authorization")
+        assert (code, "another daemon's token" in told["error"]) == (2, True)
+        (ada.state / "aside").replace(ada.state / "token")
+        code, _, complained = await ada.run("phase", "orchestra", state=False)
+        assert (code, complained) == (0, ""), "the daemon names its folder"
+        (ada.state / "token").chmod(0o644)
+        code, _, complained = await ada.run("resume", state=False)
+        assert (code, str(ada.state) in complained) == (2, False), "only a private file is taken where it says"
         url = ada.url
     gone = Shell(tmp_path, url)
     code, told = await gone.reads("resume")
