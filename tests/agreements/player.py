@@ -112,7 +112,7 @@ class Player:
             return
         self._under_way[request.name] = exchange
         # It has to stand in Ollama's line before the next one comes: these come after it, all the way to its scheduler.
-        for _ in range(3):
+        for _ in range(20):
             async with self._session.post("/api/show", json={"model": "small"}) as answer:
                 await answer.read()
 
