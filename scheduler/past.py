@@ -52,7 +52,7 @@ class Past:
                 self._open[fact.id] = fate, fact.client
             case m.Left() if (known := self._open.get(fact.id)) and known[0].forwarded is None:
                 self._close(fact.id, fact.at, "left", "its client hung up while it waited")
-            case m.Returned() if known := self._open.get(fact.id):
+            case m.Returned() if (known := self._open.get(fact.id)) and not _cancelled(orders, fact.id):
                 known[0].forwarded = None
             case m.Ended():
                 self._close(fact.id, fact.at, fact.outcome, fact.error, fact.status)
@@ -108,3 +108,8 @@ class Past:
         self._over[request] = fate
         while len(self._over) > REQUESTS:
             self._over.popitem(last=False)
+
+
+def _cancelled(orders: list[m.Order], request: str) -> bool:
+    """Whether this request does not wait again, but is refused: it came back because a person ended it."""
+    return any(isinstance(order, m.Refuse) and order.id == request for order in orders)

@@ -19,6 +19,8 @@ COLOURS = {"ok": "green", "busy": "cyan", "changing": "yellow", "paused": "blue"
 ALARM = "red"  # stuck, down, passthrough
 SHOWN_NEEDS = 2
 SHOWN_MODELS = 3
+SHOWN_WARNINGS = 3
+MOST = 12  # lines in all
 BAR = 24  # cells of the memory bar
 
 
@@ -42,7 +44,8 @@ def status(
         console = Console(highlight=False)
         for text in lines(answer):
             if console.is_terminal:
-                console.print(text, no_wrap=True, overflow="ellipsis")
+                matters = text.plain.startswith((answer["verdict"].upper(), "needs you", "ollama "))
+                console.print(text, no_wrap=not matters, overflow="fold" if matters else "ellipsis")
             else:  # nobody looks at a screen: no line is cut
                 console.print(text, soft_wrap=True)
     raise typer.Exit(exit_code(answer))
@@ -74,9 +77,16 @@ def one_line(answer: Mapping[str, Any]) -> str:
 
 
 def lines(answer: Mapping[str, Any]) -> Iterator[Text]:
-    """At most twelve lines."""
+    """At most twelve lines: where there is more to tell, warnings make room."""
+    rows = list(_rows(answer))
+    if answer["verdict"] != "down":
+        rows += _warnings(answer["warnings"], MOST - len(rows))
+    yield from rows
+
+
+def _rows(answer: Mapping[str, Any]) -> Iterator[Text]:
     verdict = answer["verdict"]
-    yield Text.assemble((verdict.upper(), f"bold {COLOURS.get(verdict, ALARM)}"), "  ", answer["headline"])
+    yield Text.assemble((verdict.upper(), f"bold {COLOURS.get(verdict, ALARM)}"), "  ", _headline(answer))
     if verdict == "down":
         return
     yield from _needs(answer["needs_you"])
@@ -94,7 +104,10 @@ def lines(answer: Mapping[str, Any]) -> Iterator[Text]:
         last = answer["decisions"][0]
         subject = " ".join(filter(None, (last["order"], short(last["model"]) or last["request"])))
         yield Text(f"last      {subject}, {_ago(last['age'])} ago: {last['because']}")
-    yield from _warnings(answer["warnings"])
+
+
+def _headline(answer: Mapping[str, Any]) -> str:
+    return str(answer["headline"]).removeprefix("PASSTHROUGH is ")  # the verdict before it says that word
 
 
 def _needs(needs: list[Mapping[str, Any]]) -> Iterator[Text]:
@@ -150,10 +163,14 @@ def _transition(transition: Mapping[str, Any]) -> Text:
     return Text.assemble(("change    ", "yellow"), text)
 
 
-def _warnings(warnings: list[str]) -> Iterator[Text]:
-    if warnings:
-        more = f"  (and {len(warnings) - 1} more: --json)" if len(warnings) > 1 else ""
-        yield Text.assemble(("warning   ", "yellow"), warnings[0], more)
+def _warnings(warnings: list[str], room: int) -> Iterator[Text]:
+    """The first few; that it is the stand-in stands in the line of Ollama."""
+    telling = [text for text in warnings if not text.startswith("this is the stand-in")]
+    shown = min(SHOWN_WARNINGS, room)
+    more = len(telling) - shown
+    for number, text in enumerate(telling[:shown], 1):
+        rest = f"  (and {more} more: --json)" if more > 0 and number == shown else ""
+        yield Text.assemble(("warning   ", "yellow"), text, rest)
 
 
 def _ago(seconds: float) -> str:

@@ -87,6 +87,8 @@ def _who(answer: WhyRequest) -> str:
 
 def _over(answer: WhyRequest) -> str:
     end = ENDS.get(answer["outcome"], answer["outcome"])
+    if answer["outcome"] == "refused" and answer["ran"] is not None:  # ended by a person before its answer began
+        end = ENDS["cancelled"]
     code = f" with {answer['status']}" if answer["status"] is not None else ""
     ran = "" if answer["ran"] is None else f", then ran {answer['ran']:.1f} s"
     message = f" Its client read: {answer['message']}." if answer["message"] else ""

@@ -572,6 +572,7 @@ def test_the_configuration_in_force_is_told() -> None:
     assert told["configuration"]["needs_restart"] == ["listen needs a restart"]
     assert told["warnings"][0] == "the configuration is refused and the old one stays: sets: is bad"
     assert told["warnings"][1] == "listen needs a restart"
+    assert told["verdict"] == "degraded"
 
 
 def test_what_is_ignored_and_out_of_reach_is_counted() -> None:

@@ -117,6 +117,26 @@ def test_at_most_twelve_lines(seconds: int) -> None:
     assert any("and 2 more" in line for line in page)
 
 
+def test_warnings_that_matter_are_shown() -> None:
+    """Up to three warnings, and not that this is the stand-in, which another line says; the rest is counted."""
+    machine, ledger = busy()
+    answer = answer_of(machine, ledger)
+    answer["warnings"] = ["this is the stand-in, no real Ollama", "one", "two", "three", "four"]
+    answer["decisions"], answer["models"], answer["transition"] = [], [], None
+    page = [text.plain for text in lines(answer)]
+    assert page[-3:] == ["warning   one", "warning   two", "warning   three  (and 1 more: --json)"]
+
+
+def test_passthrough_is_said_once() -> None:
+    """The verdict's own word does not begin the sentence beside it."""
+    machine, ledger = busy()
+    answer = answer_of(machine, ledger) | {
+        "verdict": "passthrough",
+        "headline": "PASSTHROUGH is on, by ada; 0 running.",
+    }
+    assert next(lines(answer)).plain == "PASSTHROUGH  on, by ada; 0 running."
+
+
 def test_needs_you() -> None:
     """Where a person is needed: exit 1, what, and the command to type."""
     machine, ledger = needy()
