@@ -99,7 +99,7 @@ def command(url: str, name: str, body: Mapping[str, Any], folder: Path | None) -
 
     Raises Silent, and NoToken where the token cannot be read or is another daemon's.
     """
-    file = (folder or _named_folder(url)) / TOKEN
+    file = (folder or named_folder(url)) / TOKEN
     try:
         token = file.read_text("ascii").strip()
     except (OSError, ValueError) as error:
@@ -113,7 +113,7 @@ def command(url: str, name: str, body: Mapping[str, Any], folder: Path | None) -
     return status, answer
 
 
-def _named_folder(url: str) -> Path:
+def named_folder(url: str) -> Path:
     """The state folder that the daemon at `url` names, if the token there is a private file of ours and the daemon on
     this machine, else the usual one: whoever listens there is not to be sent what just any file holds."""
     named = str(ask(url, "/status", knows={"verdict"}).get("state_folder", ""))

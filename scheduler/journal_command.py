@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from pydantic_core import to_jsonable_python
 
-from scheduler.ask import JsonOption
+from scheduler.ask import ConfigOption, JsonOption, Silent, UrlOption, named_folder, place, state_folder
 from scheduler.core import messages as m
 from scheduler.replay import BadFile, Difference, Verified, verify
 
@@ -24,10 +24,24 @@ def _journal() -> None:
 
 @journal_app.command("verify", epilog=CODES)
 def verify_files(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Journal files; each is replayed alone.")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE...]", help="Journal files; the running daemon's if not given.")
+    ] = None,
+    url: UrlOption = None,
+    config: ConfigOption = None,
     json_out: JsonOption = False,
 ) -> None:
     """Replay each FILE alone and compare every order with what was written."""
+    if not files:
+        try:
+            folder = named_folder(place(url, config))
+        except Silent:  # what an ended daemon left can be replayed as well
+            folder = state_folder()
+        files = sorted((folder / "journal").glob("*.jsonl"))
+        if not files:
+            missing = f"no journal is in {folder / 'journal'}; name its files"
+            typer.echo(json.dumps({"error": missing}) if json_out else missing, err=not json_out)
+            raise typer.Exit(UNREADABLE)
     worst = 0
     told: list[dict[str, Any]] = []
     for file in files:
