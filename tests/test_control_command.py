@@ -139,6 +139,8 @@ async def test_what_ends_with_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (ada.state / "aside").replace(ada.state / "token")
         code, _, complained = await ada.run("phase", "orchestra", state=False)
         assert (code, complained) == (0, ""), "the daemon names its folder"
+        _, said, complained = await ada.run("journal", "verify", state=False)
+        assert str(ada.state) in said + complained, "its journal is looked for where it says, written yet or not"
         (ada.state / "token").chmod(0o644)
         code, _, complained = await ada.run("resume", state=False)
         assert (code, str(ada.state) in complained) == (2, False), "only a private file is taken where it says"
