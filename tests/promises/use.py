@@ -39,9 +39,9 @@ class Use(Promise):
         if not self.living and self.quiet is not None:
             self.hold(state.quiet_since == self.quiet, f"quiet since {self.quiet}, not {state.quiet_since}: {fact}")
         for name, at in self.used.items():
-            self.hold(
-                state.models[name].last_used >= at, f"{name} was used at {at}, not {state.models[name].last_used}"
-            )
+            model = state.models.get(name)  # one that was never listed and is gone is forgotten
+            if model is not None:
+                self.hold(model.last_used >= at, f"{name} was used at {at}, not {model.last_used}")
 
     def _end(self, world: World, fact: m.Fact, orders: Sequence[m.Order]) -> None:
         """Whoever is answered or has left is there no more."""
