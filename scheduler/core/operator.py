@@ -210,13 +210,9 @@ def _tell_paused(state: CoreState) -> list[Order]:
     pause = state.paused
     if pause is None or pause.others == "wait":
         return []
-    orders: list[Order] = []
-    for name in list(state.demanded):
-        model = state.models[name]
-        for request in [*model.requests(), *model.preloads.values()]:
-            retry = refusals.seconds_left(state, pause.until)
-            orders.append(requests.refuse(state, request, 503, refusals.paused(state, pause), "paused", retry))
-    return orders
+    text, retry = refusals.paused(state, pause), refusals.seconds_left(state, pause.until)
+    models = [state.models[name] for name in state.demanded]
+    return [order for model in models for order in requests.refuse_waiting(state, model, 503, text, "paused", retry)]
 
 
 def _pass_through(state: CoreState, fact: PassthroughSet) -> list[Order]:

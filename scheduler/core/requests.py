@@ -211,10 +211,13 @@ def refuse(
     return Refuse(request.id, status, message, because, retry_after)
 
 
-def refuse_waiting(state: CoreState, model: ModelState, status: int, message: str, because: str) -> list[Order]:
-    """Refuse everybody who waits for `model`."""
+def refuse_waiting(
+    state: CoreState, model: ModelState, status: int, message: str, because: str, retry: int | None = None
+) -> list[Order]:
+    """Refuse everybody who waits for `model`; a 503 says after how many seconds to come again."""
     everybody = [*model.requests(), *model.preloads.values()]
-    retry = RETRY_AFTER if status == 503 else None
+    if status == 503 and retry is None:
+        retry = RETRY_AFTER
     return [refuse(state, request, status, message, because, retry) for request in everybody]
 
 
