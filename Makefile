@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 USE    := $(VENV)/.run-installed
 DEV    := $(VENV)/.test-installed
 
-.PHONY: run test long bench fmt lint clean help
+.PHONY: run test long bench proof fmt lint clean help
 
 help:            ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ long: $(DEV)     ## what is too slow for every run
 
 bench: $(DEV)    ## what forwarding and deciding cost, against direct, in one run
 	$(BIN)/python -m scheduler.bench $(ARGS)
+
+proof: $(DEV)    ## what the default policy is worth: every claim measured, beside its target
+	$(BIN)/python -m scheduler.proof $(ARGS)
 
 fmt: $(DEV)      ## format
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .

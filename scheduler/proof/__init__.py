@@ -1,0 +1,1 @@
+"""`make proof`: every promise about the default policy, measured: one row each, with its target beside it."""
