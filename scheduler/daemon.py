@@ -182,7 +182,7 @@ class Daemon:
     def _dispatcher(self, restartable: bool) -> Dispatcher:
         """The core with what earlier lives learned, and its witnesses."""
         machine = Machine.fresh(parts.core_config(self.settings, restartable), time.monotonic())
-        machine = saved.apply(saved.load(self.folder / LEARNED), machine)
+        machine = saved.apply(saved.load(self.folder / LEARNED), machine, time.time() - time.monotonic())
         machine.state.stand_in = self._stand_in
         dispatcher = Dispatcher(machine)
         self._ledger = Ledger()
@@ -290,7 +290,7 @@ class Daemon:
 
     def _save(self, dispatcher: Dispatcher) -> None:
         try:
-            saved.save(self.folder / LEARNED, dispatcher.state)
+            saved.save(self.folder / LEARNED, dispatcher.state, time.time() - dispatcher.now())
         except OSError as error:
             log.warning("what was learned could not be saved: %s", error)
 

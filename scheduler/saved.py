@@ -1,28 +1,31 @@
-"""What outlives a restart: the phase, and what was learned of each model; one small file, always whole."""
+"""What outlives a restart: the phase, what was learned of each model, the last arrivals; one file, always whole."""
 
-import json
 import logging
 import os
 import secrets
 import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from scheduler.core import sizes
+from scheduler.core.history import PAST
 from scheduler.core.machine import Machine
-from scheduler.core.state import CoreState, ModelState
+from scheduler.core.state import CoreState, ModelState, Past
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
+READ = (1, FORMAT)  # 1 had no history
 KEY_BYTES = 32
 
 Whole = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Wall = Annotated[float, Field(allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,17 @@ class Learned:
     first_byte_per_byte: Seconds | None = None
 
 
+class Arrival(NamedTuple):
+    """One request that is over, as a row. Times are seconds since 1970, the rest is as in `core.state.Past`."""
+
+    at: Wall
+    model: str
+    cls: str
+    session: str
+    ended_at: Wall
+    service: Seconds | None
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
     """The whole file. An empty phase: none was saved."""
@@ -45,9 +59,11 @@ class Saved:
     format: int = FORMAT
     phase: str = ""
     models: dict[str, Learned] = field(default_factory=dict)
+    history: list[Arrival] = field(default_factory=list)  # in order of arrival
 
 
 _NOTHING = Learned()
+_FILE = TypeAdapter(Saved)
 
 
 def load(path: Path) -> Saved:
@@ -60,8 +76,8 @@ def load(path: Path) -> Saved:
         log.warning("saved state %s cannot be read and is ignored: %s", path, error.strerror or error)
         return Saved()
     try:
-        saved = TypeAdapter(Saved).validate_json(content, strict=True)
-        if saved.format != FORMAT:
+        saved = _FILE.validate_json(content, strict=True)
+        if saved.format not in READ:
             raise ValueError(f"its format is {saved.format}, not {FORMAT}")
     except ValueError as error:
         aside = path.with_name(path.name + ".bad")
@@ -72,9 +88,10 @@ def load(path: Path) -> Saved:
     return saved
 
 
-def save(path: Path, state: CoreState) -> None:
-    """Write what is to outlive a restart, as a file of mode 0600 that is whole at any moment. Raises OSError."""
-    _write(path, json.dumps(asdict(saved_of(state)), indent=1).encode() + b"\n")
+def save(path: Path, state: CoreState, ahead: float) -> None:
+    """Write what is to outlive a restart, as a file of mode 0600 that is whole at any moment. `ahead` is how many
+    seconds the wall clock is ahead of the monotonic one. Raises OSError."""
+    _write(path, _FILE.dump_json(saved_of(state, ahead)) + b"\n")
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -90,7 +107,7 @@ def _write(path: Path, content: bytes) -> None:
         raise
 
 
-def saved_of(state: CoreState) -> Saved:
+def saved_of(state: CoreState, ahead: float) -> Saved:
     """What of `state` is to outlive a restart; models that are no longer installed are forgotten.
 
     The configured phase is not kept: a changed configuration shall take effect. One that somebody entered is.
@@ -101,11 +118,12 @@ def saved_of(state: CoreState) -> Saved:
         if (model.installed or state.listed is None) and (learned := _learned(model)) != _NOTHING
     }
     phase = state.phase if state.phase != state.config.phase else ""
-    return Saved(FORMAT, phase, models)
+    return Saved(FORMAT, phase, models, list(_arrivals(state, ahead)))
 
 
-def apply(saved: Saved, fresh: Machine) -> Machine:
-    """The machine that goes on with `saved`; `fresh` must not be used any more.
+def apply(saved: Saved, fresh: Machine, ahead: float) -> Machine:
+    """The machine that goes on with `saved`; `fresh` must not be used any more. `ahead` is how many seconds the wall
+    clock is ahead of the monotonic one now.
 
     A phase the configuration no longer has is ignored. What belongs to a blob that has changed since is dropped by the
     core once it hears the models listed.
@@ -121,6 +139,7 @@ def apply(saved: Saved, fresh: Machine) -> Machine:
         for each in fields(Learned):
             setattr(model, each.name, getattr(learned, each.name))
         sizes.refresh(state, model)
+    state.history = _history(saved.history[-PAST:], state.at, ahead)
     return Machine(state)  # what a machine keeps beside its state depends on the phase
 
 
@@ -142,6 +161,19 @@ def keep_key(path: Path, key: bytes) -> None:
         _write(path, key)
     except OSError as error:
         log.warning("the key %s cannot be kept: %s", path, error.strerror or error)
+
+
+def _arrivals(state: CoreState, ahead: float) -> Iterator[Arrival]:
+    for past in state.history.values():
+        if past.ended_at is not None:
+            yield Arrival(past.at + ahead, past.model, past.cls, past.session, past.ended_at + ahead, past.service)
+
+
+def _history(rows: Sequence[Arrival], now: float, ahead: float) -> dict[int, Past]:
+    """The rows on this life's monotonic clock. Where the wall clock was set back meanwhile, they end now."""
+    ahead = max([ahead, *(row.ended_at - now for row in rows)])
+    pasts = (Past(row.at - ahead, row.model, row.cls, row.session, row.ended_at - ahead, row.service) for row in rows)
+    return dict(enumerate(pasts, -len(rows)))
 
 
 def _learned(model: ModelState) -> Learned:

@@ -136,7 +136,7 @@ def test_a_machine_reborn_goes_on_as_the_old_one() -> None:
 
 def test_the_folder_stays_within_its_size(tmp_path: Path) -> None:
     """The oldest files go before the folder outgrows `keep`, and what is left still replays."""
-    keep = 400_000
+    keep = 1_000_000
     kept = Kept(tmp_path, keep=keep, seed=3)
     kept.play.begin()
     first: set[str] = set()

@@ -5,8 +5,8 @@ import pytest
 from scheduler.core import messages as m, sizes
 from scheduler.core.config import Config, ModelConfig
 from scheduler.core.machine import Machine
-from scheduler.core.state import ModelState
-from tests.scenario import Story, Told
+from scheduler.core.state import ModelState, Past
+from tests.scenario import START, Story, Told
 
 GB = 10**9
 
@@ -139,3 +139,54 @@ def test_before_the_first_list_everything_may_be_there() -> None:
     orders = machine.step(m.ModelsListed(2.0, (m.Listed("there:latest", GB),)))
     assert m.Refuse("2", 404, "model 'missing:latest' not found", "not installed") in orders
     assert "1" in machine.state.requests
+
+
+def past(*lines: str) -> list[Past]:
+    """The arrivals that are remembered after this."""
+    return list(a_story(*lines).machine.state.history.values())
+
+
+def test_arrivals_are_remembered() -> None:
+    """When, for what and of which class a request came, and once it is over how long it kept its slot."""
+    begun = ("arrive 1 fast agent", "wait 20s", "arrive 2 fast")
+    assert past(*begun) == [Past(START, "fast", "agent"), Past(START + 20, "fast", "interactive")]
+    over = past(*begun, "ended 1", "wait 5s", "ended 2")
+    assert over[0] == Past(START, "fast", "agent", "", START + 20, 20.0)
+    assert over[1] == Past(START + 20, "fast", "interactive", "", START + 25, 5.0)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("arrive 1 fast probe",),
+        ("arrive 1 fast preload",),
+        ("arrive 0 fast", "arrive 1 fast", "left 1"),  # while it waits
+        ("arrive 1 fast", "left 1"),  # while it runs
+        ("arrive 1 fast", "ended 1 abandoned"),
+        ("arrive 0 fast", "pause refuse", "arrive 1 fast"),
+    ],
+)
+def test_what_was_no_demand_is_not_remembered(lines: tuple[str, ...]) -> None:
+    """Health checks, wishes, refused requests and those whose client left say nothing of who will ask."""
+    assert len(past(*lines)) == len([line for line in lines if line.startswith("arrive 0")])
+
+
+def test_a_failed_request_is_remembered_without_its_seconds() -> None:
+    """Somebody asked; how long it took until it failed says nothing."""
+    assert past("arrive 1 fast", "wait 20s", "ended 1 failed") == [
+        Past(START, "fast", "interactive", "", START + 20, None)
+    ]
+
+
+def test_the_oldest_arrivals_are_forgotten() -> None:
+    """Memory is bounded: the last two thousand stay."""
+    lines = [line for n in range(2005) for line in (f"arrive {n} fast", "wait 1s", f"ended {n}")]
+    remembered = past(*lines)
+    assert len(remembered) == 2000
+    assert remembered[0].at == START + 5
+
+
+def test_sleep_makes_the_past_older() -> None:
+    """The monotonic clock stands while the machine sleeps; arrivals before it are longer ago than it says."""
+    slept = past("arrive 1 fast", "wait 20s", "ended 1", "gap 1h", "arrive 2 fast")
+    assert [(p.at, p.ended_at) for p in slept] == [(START - 3600, START + 20 - 3600), (START + 20, None)]

@@ -10,6 +10,7 @@ from policies import POLICIES
 from policies.verdict import Change, Serve
 from scheduler.core import (
     deadlines,
+    history,
     messages as m,
     operator,
     pins,
@@ -103,6 +104,7 @@ class Machine:
             case m.Reloaded():
                 return self._reload(fact.config)
             case m.ClockGap():
+                history.slept(self.state, fact.gap)
                 return requests.look(state, f"the machine slept for {fact.gap:.0f} s")
             case m.Started():
                 return [m.Record("", "started", f"version {fact.version}, phase {state.phase}")]

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from scheduler.core import naming, sizes, turns
+from scheduler.core import history, naming, sizes, turns
 from scheduler.core.commands import Cancelled
 from scheduler.core.messages import (
     AnswerProbe,
@@ -39,6 +39,7 @@ def arrived(state: CoreState, sets: Sets, fact: Arrived) -> list[Order]:
         fact.id, state.seq, fact.model, cls, fact.kind, fact.at, fact.alias, fact.dialect, fact.client, fact.session
     )
     request.body_bytes, request.named = fact.body_bytes, named
+    history.arrived(state, request)
     if state.passthrough:
         state.requests[request.id] = request
         return [_lease(state, model, request, f"everything passes through: {state.passthrough} said so")]
@@ -87,9 +88,10 @@ def left(state: CoreState, fact: Left) -> list[Order]:
     if request is None:
         return []
     if request.place == "waiting":
-        _forget(state, request)
+        _drop(state, request)
     elif not request.abandoned:
         request.abandoned = True
+        history.dropped(state, request)
         if _is_work(request):
             model = state.models[request.model]
             model.unwanted += 1
@@ -113,7 +115,7 @@ def returned(state: CoreState, fact: Returned) -> list[Order]:
     if request.kind == "replace":
         _replaced(state, model, fact.at)
     if request.abandoned or (request.kind == "probe" and not request.cancelled):
-        _forget(state, request)
+        _drop(state, request)
         if not request.abandoned:
             orders.append(AnswerProbe(request.id, "its model went away under it"))
     elif (refused := _not_again(state, request, fact)) is not None:
@@ -154,6 +156,7 @@ def ended(state: CoreState, fact: Ended) -> list[Order]:
     stray = request.id in state.strays
     _free_slot(state, model, request)
     _forget(state, request)
+    history.ended(state, request, fact)
     if request.kind == "replace":  # what is there now is another model, if any
         _replaced(state, model, fact.at)
     elif _is_work(request) and not request.abandoned:
@@ -207,7 +210,7 @@ def refuse(
     state: CoreState, request: Request, status: int, message: str, because: str, retry_after: int | None = None
 ) -> Refuse:
     """Take `request` out, with an error of its dialect."""
-    _forget(state, request)
+    _drop(state, request)
     return Refuse(request.id, status, message, because, retry_after)
 
 
@@ -302,6 +305,11 @@ def _forget(state: CoreState, request: Request) -> None:
     del state.requests[request.id]
     if request.kind in ("request", "preload") and not request.abandoned:
         _note_quiet(state)
+
+
+def _drop(state: CoreState, request: Request) -> None:
+    _forget(state, request)
+    history.dropped(state, request)
 
 
 def _note_quiet(state: CoreState) -> None:

@@ -54,6 +54,19 @@ class Request:
     cancelled: str = ""  # who ended it, until it has ended
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """One request of the past. Times are monotonic seconds, below zero where an earlier life of the daemon saw it;
+    `service` is seconds in its slot, None while it is not over and where it was not answered."""
+
+    at: float  # when it arrived
+    model: str
+    cls: str
+    session: str = ""  # keyed hash of who asked
+    ended_at: float | None = None
+    service: float | None = None
+
+
 @dataclass(slots=True)
 class ModelState:
     """One model: its place in memory, its queue, and what was learned of it. Sizes in bytes, times in seconds."""
@@ -218,3 +231,6 @@ class CoreState:
     wishes_refused: int = 0  # unload wishes of clients that were not followed
     wake_at: float | None = None
     healed: int = 0
+    history: dict[int, Past] = field(
+        default_factory=dict
+    )  # by Request.seq, in order of arrival; below 0: earlier lives
