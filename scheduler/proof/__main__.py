@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 
-from scheduler.proof.frame import SHORT, Answer, Finding, Form, Row, carry_out
+from scheduler.proof.frame import SHORT, Answer, Finding, Form, Row, Task, carry_out
 from scheduler.proof.rows import ROWS
 
 PROCESSES = 2
@@ -39,9 +39,12 @@ def run(rows: Sequence[Row], form: Form, processes: int) -> Iterator[tuple[Row, 
     done; all tasks share the processes."""
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         begun: list[tuple[Row, list[Future[Answer]] | Exception]] = []
+        asked: dict[Task, Future[Answer]] = {}  # what several rows ask for is run once
         for row in rows:
             try:
-                begun.append((row, [pool.submit(carry_out, task) for task in row.tasks(form)]))
+                tasks = row.tasks(form)
+                asked |= {task: pool.submit(carry_out, task) for task in tasks if task not in asked}
+                begun.append((row, [asked[task] for task in tasks]))
             except Exception as error:  # a row that cannot begin leaves the others alone
                 begun.append((row, error))
         try:
