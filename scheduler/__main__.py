@@ -27,6 +27,7 @@ COMMANDS = {
     "install": ("install_command", "install"),
     "uninstall": ("install_command", "uninstall"),
     "journal": ("journal_command", "journal_app"),
+    "simulate": ("simulate_command", "simulate"),
     "run": ("run_command", "run"),
 }
 HIDDEN = frozenset({"run"})

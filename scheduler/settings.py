@@ -243,6 +243,26 @@ class ControlSettings(Section):
     Loopback, and the address in `listen`, are always taken."""
 
 
+class SimulatedModel(Section):
+    """One model in a simulation. What is left out is 18, 12 and 4 s of loading and 2, 4 and 4 requests at once for the
+    documented models, and for others loading at 1 GB/s, 1 s of unloading and `models.NAME.parallel`."""
+
+    load: Duration | None = None
+    """How long loading it takes, in seconds."""
+
+    unload: DurationOrNone | None = None
+    """How long unloading it takes, in seconds."""
+
+    parallel: Count | None = None
+    """How many requests it serves at once."""
+
+
+class SimulateSettings(Section):
+    """What `simulate` and `whatif` reckon with; a running daemon measures instead."""
+
+    models: ByModel[SimulatedModel] = Field(default_factory=dict)
+
+
 class Settings(Section):
     """The whole configuration."""
 
@@ -273,6 +293,7 @@ class Settings(Section):
     probes: ProbeSettings = ProbeSettings()
     journal: JournalSettings = JournalSettings()
     control: ControlSettings = ControlSettings()
+    simulate: SimulateSettings = Field(default_factory=SimulateSettings)
 
     @property
     def listen_at(self) -> tuple[str, int]:

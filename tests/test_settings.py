@@ -91,6 +91,7 @@ def test_default_toml_is_every_default() -> None:
     assert ours == bare
     named = {key.path for key in known_keys()}
     optional = {("phases", "NAME", "home"), ("phases", "NAME", "settle"), ("models", "NAME", "parallel")}
+    optional |= {("simulate", "models", "NAME", key) for key in ("load", "unload", "parallel")}
     text = documented()
     for path in named - optional:
         assert _holds(text, path), path

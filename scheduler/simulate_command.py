@@ -1,0 +1,76 @@
+"""`simulate`: play a recorded workload through the daemon's own core under a virtual clock, beside what others do."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scheduler import simulated_tables as tables
+from scheduler.outlook import gigabytes
+from scheduler.settings_problems import SettingsError
+from scheduler.settings_read import read_settings
+from scheduler.simulated_host import Machine, NoHost, machine, resolved
+from scheduler.simulated_options import BudgetOption, ConfigOption, GatesOption, JsonOption, PhaseOption, PolicyOption
+from scheduler.simulated_policies import checked_policies, run, usual
+from scheduler.simulator.measures import Result
+from scheduler.simulator.workload import Job, WorkloadError, read
+from scheduler.units import UnitError, parse_size
+
+BAD = 2
+CODES = "Exit codes: 0 simulated, 2 something given cannot be used."
+UNUSABLE = (SettingsError, UnitError, NoHost, WorkloadError)
+
+
+def simulate(
+    trace: Annotated[
+        list[Path], typer.Option("--trace", metavar="FILE", help="A workload, .jsonl or .jsonl.gz; may be given again.")
+    ],
+    config: ConfigOption = None,
+    policy: PolicyOption = None,
+    budget: BudgetOption = None,
+    phase: PhaseOption = None,
+    gates: GatesOption = False,
+    json_out: JsonOption = False,
+) -> None:
+    """Play workloads under a virtual clock: how long each class would wait, what would be loaded, and what that costs.
+
+    J is the sum of weight x seconds waited (interactive 3, agent and helper 1, batch 0.5) and the seconds of loading.
+    """
+    try:
+        settings = read_settings(config).settings
+        names = checked_policies(policy or usual(settings))
+        stage = machine(settings, budget=_size(budget), phase=phase, gates=gates)
+        workloads = [(file, resolved(settings, stage.host, read(file), str(file))) for file in trace]
+    except UNUSABLE as error:
+        typer.echo(json.dumps({"error": str(error)}) if json_out else str(error), err=not json_out)
+        raise typer.Exit(BAD) from None
+    told = []
+    for file, jobs in workloads:
+        results = [run(name, jobs, stage) for name in names]
+        told.append({"trace": str(file), "budget": stage.host.budget, "policies": list(map(tables.content, results))})
+        if not json_out:
+            _show(file, jobs, stage, results)
+    if json_out:
+        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+
+
+def _size(text: str | None) -> int | None:
+    return None if text is None else parse_size(text)
+
+
+def _show(file: Path, jobs: Sequence[Job], stage: Machine, results: Sequence[Result]) -> None:
+    out = tables.console()
+    loads = ", ".join(
+        f"{model.name} {gigabytes(model.size)} {model.load:g}/{model.unload:g} s x{model.parallel}"
+        for model in stage.host.models
+    )
+    out.print(f"{len(jobs)} requests, {gigabytes(stage.host.budget)} ({stage.budget_from}), phase {stage.config.phase}")
+    out.print(f"load/unload x slots: {loads}", soft_wrap=True)
+    out.print(tables.table(results, str(file)))
+    for result in results:
+        if result.unserved:
+            out.print(f"{result.policy}: {result.unserved} requests were refused or never served")
+        for note in result.notes:
+            out.print(f"{result.policy}: {note}")

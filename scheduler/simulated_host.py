@@ -1,0 +1,149 @@
+"""Turns the settings into the machine, and the core's configuration, that a simulation plays on."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from scheduler.composition import aliases, core_config
+from scheduler.core.config import Config, ModelConfig, PhaseConfig
+from scheduler.errors import Refused
+from scheduler.memory import auto_budget
+from scheduler.names import normal_name
+from scheduler.settings import Settings
+from scheduler.settings_check import all_sets, need
+from scheduler.settings_keys import nearest_name
+from scheduler.simulator.host import Host, HostModel, documented
+from scheduler.simulator.run import NEVER
+from scheduler.simulator.workload import Job
+from scheduler.units import about_size, format_size
+
+RATE = 1e9  # bytes loaded in a second where nothing else is said: what the core itself begins with
+UNLOAD = 1.0  # seconds
+MANY = 1_000_000  # requests that may wait: a simulation refuses nobody because a queue is long
+
+
+class NoHost(ValueError):
+    """Settings, phase or budget that no simulation can be played on; the message says what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What is simulated: the host, the core's configuration of it, and where its budget is from."""
+
+    host: Host
+    config: Config
+    budget_from: str
+
+    def under(self, policy: str) -> Config:
+        """The core's configuration under another policy."""
+        return replace(self.config, policy=policy)
+
+
+def machine(
+    settings: Settings,
+    *,
+    budget: int | None = None,
+    phase: str | None = None,
+    gates: bool = False,
+    measured: Mapping[str, HostModel] | None = None,
+) -> Machine:
+    """The machine of these settings, with another `budget` (bytes) or `phase` where they are given, and with `measured`
+    models, by name, in place of what the settings say of them. Raises NoHost."""
+    told = core_config(settings)
+    named = phase or told.phase
+    chosen = next((each for each in told.phases if each.name == named), None)
+    if chosen is None:
+        known = [each.name for each in told.phases]
+        raise NoHost(f"phase {named!r} is not under [phases]; {nearest_name(named, known)}")
+    bytes_, source = _budget(settings, budget)
+    models = tuple(_model(settings, name, measured or {}) for name in _names(settings, measured or {}))
+    sets = _sets(settings, chosen, [model.name for model in models])
+    _check_fit(settings, models, sets, bytes_, source)
+    host = Host(models, bytes_, sets, gates, tuple(dict(told.sets).get(chosen.home, ())), chosen.settle)
+    return Machine(host, _config(told, host, chosen), source)
+
+
+def resolved(settings: Settings, host: Host, jobs: Sequence[Job], where: str) -> list[Job]:
+    """The jobs with each model under the name `host` knows it by, aliases followed. Raises NoHost."""
+    table = aliases(settings)
+    known = {model.name for model in host.models}
+    found = []
+    for job in jobs:
+        try:
+            name = normal_name(table.resolve(job.model).model)
+        except Refused as refused:
+            raise NoHost(f"{where}: id {job.id!r}: model {job.model!r}: {refused}") from None
+        if name not in known:
+            raise NoHost(f"{where}: id {job.id!r}: model {job.model!r} is unknown; {nearest_name(name, sorted(known))}")
+        found.append(job if name == job.model else replace(job, model=name))
+    return found
+
+
+def _budget(settings: Settings, budget: int | None) -> tuple[int, str]:
+    if budget is not None:
+        return budget, "as asked"
+    if settings.memory.budget != "auto":
+        return settings.memory.budget, "memory.budget"
+    return auto_budget()
+
+
+def _names(settings: Settings, measured: Mapping[str, HostModel]) -> Iterable[str]:
+    """Configured models, then those that were only seen."""
+    return [*settings.models, *(name for name in measured if name not in settings.models)]
+
+
+def _model(settings: Settings, name: str, measured: Mapping[str, HostModel]) -> HostModel:
+    """What was measured, else what [simulate.models] says, else what is documented, else what its size comes to."""
+    if name in measured:
+        return measured[name]
+    configured, said = settings.models[name], settings.simulate.models.get(name)
+    known = {model.name: model for model in documented().models}.get(name)
+    size = configured.size or (known.size if known else 0)
+    if not size:
+        raise NoHost(f'model {name!r} has no size; give models."{name}".size in the configuration')
+    if known is None:
+        known = HostModel(name, size, size / RATE, UNLOAD, configured.parallel)
+    return HostModel(
+        name,
+        size,
+        known.load if said is None or said.load is None else said.load,
+        known.unload if said is None or said.unload is None else said.unload,
+        (known.parallel if said is None else said.parallel) or known.parallel,
+    )
+
+
+def _sets(settings: Settings, phase: PhaseConfig, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """The sets that the phase allows; a model in no set is one of its own."""
+    grouped = {member for members in settings.sets.values() for member in members}
+    allowed = [tuple(settings.sets[name]) for name in phase.sets]
+    return (*allowed, *((name,) for name in names if name not in grouped))
+
+
+def _check_fit(
+    settings: Settings, models: Sequence[HostModel], sets: Sequence[tuple[str, ...]], budget: int, source: str
+) -> None:
+    sizes = {model.name: model.size for model in models}
+    called = {members: name for name, members in all_sets(settings).items()}
+    for members in sets:
+        size = need(settings, members, sizes)
+        if size > budget:
+            name = called.get(members, members[0])
+            text = f"set {name!r} needs {about_size(size)}, more than the budget of {about_size(budget)} ({source})"
+            raise NoHost(f"{text}; give --budget {format_size(size)} or more, or another configuration")
+
+
+def _config(told: Config, host: Host, phase: PhaseConfig) -> Config:
+    """The core's configuration with the host's sizes and slots, and nobody refused for having waited long."""
+    keep = {model.name: model.keep for model in told.models}
+    return replace(
+        told,
+        models=tuple(
+            ModelConfig(model.name, model.size, 0, model.parallel, keep.get(model.name, False)) for model in host.models
+        ),
+        phase=phase.name,
+        give_up=NEVER,
+        queue_limit=MANY,
+        num_parallel=max((model.parallel for model in host.models), default=1),
+        max_loaded=told.max_loaded if host.gates else MANY,
+        stale_free=False,
+        load_limit=NEVER,
+    )

@@ -1,0 +1,165 @@
+"""`simulate` plays a workload through the daemon's own core and says what is wrong with what it is given."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from scheduler.__main__ import command_line
+from scheduler.settings_environment import variable_of
+from scheduler.settings_keys import known_keys
+from scheduler.simulated_policies import OTHERS
+
+CODER, QUALITY = "qwen2.5-coder:32b-instruct", "qwen-quality-128k:latest"
+TRACE = (
+    {"id": 1, "model": CODER, "service": 10.0, "class": "agent", "session": "a", "t": 0.0},
+    {"id": 2, "model": QUALITY, "service": 5.0, "class": "chat", "session": "b", "t": 100.0},
+    {"id": 3, "model": QUALITY, "service": 5.0, "class": "chat", "session": "b", "after": 2, "think": 3.0},
+    {"id": 4, "model": CODER, "service": 0.3, "class": "health", "t": 130.0},
+)
+
+
+@pytest.fixture(name="bare", autouse=True)
+def _bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No configuration but the documented one."""
+    for name in ("XDG_CONFIG_HOME", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    for key in known_keys():
+        monkeypatch.delenv(variable_of(key), raising=False)
+
+
+def written(folder: Path, *rows: Any, name: str = "trace.jsonl") -> Path:
+    """A workload of these rows; a text is a row as it stands."""
+    text = "".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows)
+    file = folder / name
+    file.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    return file
+
+
+def run(*arguments: object, code: int = 0) -> str:
+    """What the command prints; it must end with this code."""
+    words = ["simulate", *map(str, arguments)]
+    result = CliRunner().invoke(command_line(words), words)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def figures(*arguments: object) -> list[dict[str, Any]]:
+    """What it prints as JSON."""
+    content: list[dict[str, Any]] = json.loads(run(*arguments, "--json"))
+    return content
+
+
+def test_waits_and_loads_are_those_of_the_documented_models(tmp_path: Path) -> None:
+    """One coder request and two of a person: 12 and 18 s of loading, nothing for the probe, and J adds it up."""
+    (told,) = figures("--trace", written(tmp_path, *TRACE), "--budget", "38GB", "--policy", "default")
+    (ours,) = told["policies"]
+    assert told["budget"] == 38_000_000_000
+    assert ours["requests"] == 3  # a probe is no request
+    assert ours["unserved"] == 0
+    by_class = ours["classes"]
+    assert by_class["agent"]["max"] == pytest.approx(12.0)
+    assert by_class["interactive"]["requests"] == 2
+    assert by_class["interactive"]["max"] == pytest.approx(1.5 + 18.0)  # coder leaves, quality is loaded
+    assert ours["loads"] == len({CODER, QUALITY}) + 1  # the fast one comes along with the coder
+    waited = 12.0 + 3 * by_class["interactive"]["mean"] * 2
+    assert ours["j"] == pytest.approx(waited + ours["load_seconds"])
+
+
+def test_every_policy_can_be_named(tmp_path: Path) -> None:
+    """Ours and others' by their names, each once, in the order given; compressed files are read too."""
+    names = ["fifo", "default", *OTHERS]
+    asked = [word for name in [*names, "fifo"] for word in ("--policy", name)]
+    (told,) = figures("--trace", written(tmp_path, *TRACE, name="t.jsonl.gz"), "--budget", "38GB", *asked)
+    assert [each["policy"] for each in told["policies"]] == names
+    assert all(each["requests"] == 3 for each in told["policies"])
+
+
+def test_the_configuration_counts(tmp_path: Path) -> None:
+    """Seconds and slots of [simulate.models], sizes of [models], aliases, and the policy of the file are followed."""
+    config = tmp_path / "c.toml"
+    config.write_text(
+        """
+        policy = "fifo"
+        [memory]
+        budget = "12GB"
+        [models.a]
+        size = "8GB"
+        [models.b]
+        size = "10GB"
+        [aliases]
+        "gpt-4" = "a"
+        [simulate.models.a]
+        load = "7s"
+        unload = 0
+        """
+    )
+    rows = [
+        {"id": "x", "model": "gpt-4", "service": 1.0, "t": 0.0},
+        {"id": "y", "model": "B:latest", "service": 1.0, "class": "batch", "t": 50.0},
+    ]
+    (told,) = figures("--trace", written(tmp_path, *rows), "--config", config)
+    ours = told["policies"][0]
+    assert ours["policy"] == "fifo"
+    assert ours["load_seconds"] == pytest.approx(7.0 + 10.0)  # b: 10 GB at 1 GB/s
+    assert ours["classes"]["interactive"]["max"] == pytest.approx(7.0)
+    assert ours["classes"]["batch"]["max"] == pytest.approx(10.0)  # a is gone at once
+
+
+def test_people_get_a_table(tmp_path: Path) -> None:
+    """What nobody reads by a script has a block a policy, its classes below it, and nothing cut off."""
+    text = run("--trace", written(tmp_path, *TRACE), "--budget", "38GB")
+    assert "4 requests, 38.0 GB (as asked), phase normal" in text
+    rows = [line.split() for line in text.splitlines()]
+    assert [row[0] for row in rows if row[1:2] == ["all"]] == ["default", "ollama", "llama-swap"]
+    assert sum(row[:1] == ["interactive"] for row in rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ('{"id": 1,', "line 2: not JSON"),
+        ({"id": 1, "model": CODER, "service": -1, "t": 0}, "line 2: service is -1"),
+        ({"id": 1, "model": CODER, "service": 1, "class": "vip", "t": 0}, "line 2: class is 'vip'"),
+        ({"id": 1, "model": CODER, "service": 1}, "line 2: one of t (seconds) and after"),
+        ({"id": 9, "model": CODER, "service": 1, "after": 8}, "comes after '8', which is not there"),
+        ({"id": 9, "model": "qwen-fats", "service": 1, "t": 0}, "id '9': model 'qwen-fats' is unknown; the nearest"),
+        ({"id": 9, "model": "claude-opus-4", "service": 1, "t": 0}, "paid route not configured"),
+    ],
+)
+def test_a_wrong_workload_is_told_by_file_line_and_value(tmp_path: Path, row: Any, says: str) -> None:
+    """Whatever is wrong in a trace, the message says where and what; exit code 2."""
+    first = {"id": 0, "model": CODER, "service": 1, "t": 0}
+    file = written(tmp_path, first, row)
+    text = run("--trace", file, "--budget", "48GB", code=2)
+    assert says in text
+    assert str(file) in text
+    assert says in json.loads(run("--trace", file, "--budget", "48GB", "--json", code=2))["error"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--budget", "48XB"), "unknown unit"),
+        (("--budget", "30GB"), "set 'quality' needs 35.0 GB, more than the budget of 30.0 GB (as asked)"),
+        (("--budget", "48GB", "--policy", "olama"), 'the nearest known is "ollama"'),
+        (("--budget", "48GB", "--phase", "orchestre"), 'the nearest known is "orchestra"'),
+    ],
+)
+def test_wrong_options_are_told(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
+    """A budget, policy or phase that cannot be used is named, with what would be right."""
+    assert says in run("--trace", written(tmp_path, *TRACE), *words, code=2)
+
+
+def test_a_phase_that_is_asked_for_is_the_one_played(tmp_path: Path) -> None:
+    """In the orchestra the coding set is home and comes back unasked; in the normal phase it does not."""
+    file = written(tmp_path, *TRACE[:2], {"id": 9, "model": CODER, "service": 1.0, "class": "helper", "t": 400.0})
+    normal, home = (
+        figures("--trace", file, "--budget", "38GB", "--policy", "default", "--phase", phase)[0]["policies"][0]
+        for phase in ("normal", "orchestra")
+    )
+    assert home["classes"]["helper"]["max"] == 0.0
+    assert normal["classes"]["helper"]["max"] > 0.0
