@@ -1,10 +1,13 @@
 """Turns the settings into the plain values that each part below gets; configuration stops here."""
 
 import platform
+from collections.abc import Mapping
 
+from scheduler.classes import Classes, Rule
 from scheduler.core.config import Config, ModelConfig, PhaseConfig
+from scheduler.identity import Telling, key_hash
 from scheduler.routes import Aliases
-from scheduler.settings import PAID_ALIASES, Settings
+from scheduler.settings import PAID_ALIASES, RuleSettings, Settings
 
 
 def core_config(settings: Settings) -> Config:
@@ -47,3 +50,25 @@ def aliases(settings: Settings) -> Aliases:
     """The routing table."""
     table = {alias: (target.model, target.class_) for alias, target in settings.aliases.items()}
     return Aliases(table, PAID_ALIASES)
+
+
+def classes(settings: Settings, secret: bytes, environ: Mapping[str, str]) -> Classes:
+    """Which class a request is of. `secret` keys the hashes of API keys, `environ` holds those named by variables."""
+    given = settings.classes
+    return Classes(given.header, tuple(_rule(each, secret, environ) for each in given.rules))
+
+
+def _rule(rule: RuleSettings, secret: bytes, environ: Mapping[str, str]) -> Rule:
+    """A key that the environment does not hold is nobody's: its rule matches nothing."""
+    key = rule.key or ""
+    if key.startswith("env:"):
+        key = key_hash(environ.get(key.removeprefix("env:"), ""), secret) or key
+    return Rule(
+        rule.class_, rule.alias or "", rule.model or "", rule.endpoint or "", rule.header or "", key, rule.session or ""
+    )
+
+
+def telling(settings: Settings) -> Telling:
+    """What may tell clients apart."""
+    given = settings.sessions
+    return Telling(given.header, given.by_key, given.by_peer)

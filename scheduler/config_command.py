@@ -131,12 +131,22 @@ def _toml(table: Mapping[str, Any], origin: Mapping[str, str], path: tuple[str, 
 
     An empty table is written too: to say nothing of it would mean the documented one.
     """
-    values = {name: value for name, value in table.items() if not isinstance(value, Mapping)}
+    lists = {name: value for name, value in table.items() if _is_tables(value)}
+    values = {name: value for name, value in table.items() if not isinstance(value, Mapping) and name not in lists}
     if path and (values or not table):
         yield f"\n[{dotted(path)}]"
     for name, value in values.items():
         text = f"{dotted((name,))} = {json.dumps(value, ensure_ascii=False)}"
         yield f"{text:<60}  # {origin[dotted((*path, name))]}"
+    for name, value in lists.items():
+        for each in value:
+            yield f"\n[[{dotted((*path, name))}]]"
+            yield from (f"{dotted((key,))} = {json.dumps(text, ensure_ascii=False)}" for key, text in each.items())
     for name, value in table.items():
         if isinstance(value, Mapping):
             yield from _toml(value, origin, (*path, name))
+
+
+def _is_tables(value: Any) -> bool:
+    """Whether it is a list of tables, which TOML writes one by one."""
+    return isinstance(value, list) and bool(value) and all(isinstance(each, Mapping) for each in value)

@@ -76,7 +76,8 @@ class Demand:
     stream: bool
     body: Body
     digest: str = ""  # keyed digest of the conversation
-    session: str = ""  # keyed hash of who asks
+    session: str = ""  # keyed hash of who asks; "": nothing tells
+    key: str = ""  # keyed hash of the API key
     client: str = ""
     remote: bool = False  # `:cloud` and remote models: passed straight through
     keep_alive: bool = False  # it came with a keep_alive that is not followed
@@ -104,6 +105,7 @@ class Demand:
             dialect=self.dialect,
             client=self.client,
             session=self.session,
+            key=self.key,
             body_bytes=len(self.body),
             digest=self.digest,
             keep_alive=self.keep_alive,

@@ -10,16 +10,18 @@ from urllib.parse import quote
 import zstandard
 
 from scheduler import gotypes, prompts
+from scheduler.classes import Asked, Classes
 from scheduler.core.messages import Kind
 from scheduler.demand import NATIVE, STREAMS, Body, Demand, Dialect
 from scheduler.errors import BadRequest
 from scheduler.goform import NotForm, read_form
 from scheduler.gojson import Field, read_object, sound
 from scheduler.gosyntax import NotJSON, go_quote
+from scheduler.identity import FIELDS, Telling, Who, who
 from scheduler.names import is_cloud, normal_name
 from scheduler.paths import Route
 from scheduler.probes import is_probe
-from scheduler.routes import Aliases, name_fault
+from scheduler.routes import Aliases, Target, name_fault
 from scheduler.structs import STRUCTS
 
 
@@ -30,6 +32,8 @@ class Rules:
     aliases: Aliases
     probe_texts: frozenset[str]
     key: bytes
+    classes: Classes = Classes()
+    telling: Telling = Telling()
 
 
 def understand(
@@ -58,7 +62,11 @@ def understand(
         error.streamed = stream
         raise
     remote = is_cloud(meant.model)
-    kind = "request" if remote else _kind(dialect, values, stream, rules)
+    asking = who(
+        {pair.name: pair.value for pair in fields if pair.name in FIELDS}, headers, client, rules.telling, rules.key
+    )
+    cls = _class(alias, meant, target, headers, asking, rules)
+    kind = "request" if remote else _kind(dialect, values, stream, rules, cls)
     return Demand(
         method="POST",
         path=target,
@@ -66,11 +74,12 @@ def understand(
         alias=alias,
         model=meant.model if remote else normal_name(meant.model),
         kind=kind,
-        cls="batch" if kind == "preload" else meant.cls,
+        cls="batch" if kind == "preload" else meant.cls if cls == "probe" else cls,
         stream=stream,
         body=_serialise(dialect, fields, meant.model, as_sent=remote or kind in _WISHES),
         digest=_digest(dialect, fields, rules.key),
-        session=_session(fields, headers, client, rules.key),
+        session=asking.session,
+        key=asking.key,
         client=client,
         remote=remote,
         keep_alive=kind != "unload" and values.get("keep_alive") is not None,
@@ -97,18 +106,21 @@ def _transcription(target: str, raw: bytes, headers: Mapping[str, str], rules: R
     meant = rules.aliases.resolve(alias)
     _check_name("openai-transcription", meant.model)
     remote = is_cloud(meant.model)
+    asking = who(form.values, headers, client, rules.telling, rules.key)
+    cls = _class(alias, meant, target, headers, asking, rules)
     return Demand(
         method="POST",
         path=f"{path}?model={quote(meant.model.strip())}{f'&{query}' if query else ''}",
         dialect="openai-transcription",
         alias=alias,
         model=meant.model if remote else normal_name(meant.model),
-        kind="request",
-        cls=meant.cls,
+        kind="probe" if cls == "probe" and not remote else "request",
+        cls=meant.cls if cls == "probe" else cls,
         stream=False,
         body=Body(raw, b"", takes_context=False),
         digest=blake2b(raw, key=rules.key, digest_size=16).hexdigest(),
-        session=_session([], headers, client, rules.key),
+        session=asking.session,
+        key=asking.key,
         client=client,
         remote=remote,
     )
@@ -194,9 +206,9 @@ def _streams(dialect: Dialect, values: Mapping[str, Any]) -> bool:
     return bool(given) and dialect in STREAMS
 
 
-def _kind(dialect: Dialect, values: Mapping[str, Any], stream: bool, rules: Rules) -> Kind:
+def _kind(dialect: Dialect, values: Mapping[str, Any], stream: bool, rules: Rules, cls: str) -> Kind:
     wants = prompts.wants(dialect, values)
-    if wants == "request" and is_probe(dialect, values, stream, rules.probe_texts):
+    if wants == "request" and (cls == "probe" or is_probe(dialect, values, stream, rules.probe_texts)):
         return "probe"
     return wants
 
@@ -259,12 +271,6 @@ def _digest(dialect: Dialect, fields: list[Field], key: bytes) -> str:
     return digest.hexdigest()
 
 
-def _session(fields: list[Field], headers: Mapping[str, str], client: str, key: bytes) -> str:
-    """A keyed hash of who asks: the credential with the most telling id the client gives, else its address."""
-    told = {pair.name: pair.value for pair in fields if pair.name in ("user", "metadata")}
-    metadata = told.get("metadata")
-    user = told.get("user") or (metadata.get("user_id") if isinstance(metadata, dict) else None)
-    credential = headers.get("Authorization") or headers.get("x-api-key") or ""
-    names = headers.get("X-Claude-Code-Session-Id") or (user if isinstance(user, str) else "")
-    who = f"{credential}\0{names}" if credential or names else client.rpartition(":")[0] or client
-    return blake2b(who.encode("utf-8", "replace"), key=key, digest_size=8).hexdigest()
+def _class(alias: str, meant: Target, target: str, headers: Mapping[str, str], asking: Who, rules: Rules) -> str:
+    asked = Asked(alias, meant.model, target.partition("?")[0], headers, asking)
+    return rules.classes.of(asked, meant.cls)

@@ -1,6 +1,7 @@
 """What the running parts get from the settings: made the same way at the start and when the configuration changes."""
 
 import ipaddress
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -45,7 +46,13 @@ def border(settings: Settings) -> Border:
 
 def rules(settings: Settings, key: bytes) -> Rules:
     """What reading a request must know; `key` keys its digests."""
-    return Rules(composition.aliases(settings), frozenset(settings.probes.texts), key)
+    return Rules(
+        composition.aliases(settings),
+        frozenset(settings.probes.texts),
+        key,
+        composition.classes(settings, key, os.environ),
+        composition.telling(settings),
+    )
 
 
 def core_config(settings: Settings, restartable: bool) -> Config:

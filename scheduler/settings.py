@@ -20,10 +20,15 @@ from scheduler.settings_types import (
     Duration,
     DurationOrAuto,
     DurationOrNone,
+    Endpoint,
+    HeaderName,
+    HeaderPattern,
+    KeyName,
     Kind,
     Listen,
     Model,
     Models,
+    Pattern,
     PhaseName,
     SetName,
     SetNames,
@@ -33,12 +38,16 @@ from scheduler.settings_types import (
     Switch,
     Texts,
     Upstream,
+    Wrong,
 )
 
 # Known by name, but on a paid route that is not configured yet: never a local model, unless an alias says so.
 PAID_ALIASES = ("claude-opus-4",)
 
 ClassName = Annotated[Literal["interactive", "agent", "helper", "batch"], Kind("interactive, agent, helper or batch")]
+ClassOrProbe = Annotated[
+    Literal["interactive", "agent", "helper", "batch", "probe"], Kind("interactive, agent, helper, batch or probe")
+]
 
 
 class Section(BaseModel):
@@ -158,13 +167,70 @@ class BatchClass(Section):
     """How long, in seconds, a request of this class waits before the scheduler must act for it."""
 
 
+class RuleSettings(Section):
+    """A rule gives its class to each request that matches everything the rule says; the first rule that matches counts.
+    Patterns have * and ?."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    class_: ClassOrProbe = Field(alias="class")
+    """The class it gives; "probe" makes a health check of the request."""
+
+    alias: Pattern | None = None
+    """A pattern for the model's name as the client says it; case does not matter, `:latest` may be left out."""
+
+    model: Pattern | None = None
+    """The same for the model that the name leads to."""
+
+    endpoint: Endpoint | None = None
+    """A pattern for the path, such as "/v1/embeddings" or "/api/*"."""
+
+    header: HeaderPattern | None = None
+    """A header that is there ("X-App"), or has a value that matches a pattern ("X-App: nightly*")."""
+
+    key: KeyName | None = None
+    """The API key: the hash that /status tells of it, or "env:NAME" for the daemon's environment variable NAME."""
+
+    session: Pattern | None = None
+    """Who asks: the hash that /status tells, or a pattern for what the client calls itself (`user`, `metadata`, its
+    session's header)."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> RuleSettings:
+        if not any((self.alias, self.model, self.endpoint, self.header, self.key, self.session)):
+            mend = "give it one of alias, model, endpoint, header, key and session"
+            raise Wrong("matches every request", mend)
+        return self
+
+
 class ClassesSettings(Section):
-    """The classes of requests, first come first."""
+    """The classes of requests, first come first. A request has the class that its client says in `header`; else that of
+    the first of `rules` that matches; else that of its alias; else interactive."""
+
+    header: HeaderName = "X-Ollama-Scheduler-Class"
+    """The header in which a client may say the class of its request; "" for none. A class that is none is ignored."""
+
+    rules: Annotated[tuple[RuleSettings, ...], Kind("tables")] = ()
+    """Rules that give a class, in order."""
 
     interactive: InteractiveClass = InteractiveClass()
     agent: AgentClass = AgentClass()
     helper: HelperClass = HelperClass()
     batch: BatchClass = BatchClass()
+
+
+class SessionSettings(Section):
+    """Who asks. A session waits for its answer before it asks again, so it is known by what a client says of itself:
+    `X-Claude-Code-Session-Id`, `metadata` (Anthropic's `user_id`), `user`, always together with its API key."""
+
+    header: HeaderName = "X-Ollama-Scheduler-Session"
+    """The header in which a client may name its session; "" for none."""
+
+    by_key: Switch = False
+    """Whether an API key alone is one client's. Not behind a proxy: it sends one key for everybody."""
+
+    by_peer: Switch = False
+    """Whether an address alone is one client's. Not with a proxy or several programs on one machine."""
 
 
 class QueueSettings(Section):
@@ -287,6 +353,7 @@ class Settings(Section):
     phases: ByPhase[PhaseSettings] = Field(default_factory=dict)
     aliases: ByAlias[AliasSettings] = Field(default_factory=dict)
     classes: ClassesSettings = ClassesSettings()
+    sessions: SessionSettings = SessionSettings()
     queue: QueueSettings = QueueSettings()
     load: LoadSettings = LoadSettings()
     stall: StallSettings = StallSettings()

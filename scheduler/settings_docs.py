@@ -68,7 +68,8 @@ def settings_page() -> str:
 
 
 def _table(table: tuple[str, ...], keys: list[Key]) -> Iterator[str]:
-    yield f"\n### `[{_dotted(table)}]`\n" if table else "\n### At the top of the file\n"
+    head = f"[[{_dotted(table)}]]" if keys[0].many else f"[{_dotted(table)}]"
+    yield f"\n### `{head}`\n" if table else "\n### At the top of the file\n"
     if table and keys[0].about:
         yield f"{keys[0].about}\n"
     yield "| key | value | default | environment |"

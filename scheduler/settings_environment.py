@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
+from scheduler.settings import Settings
 from scheduler.settings_keys import NAME, Key, dotted, known_keys
 from scheduler.settings_problems import Problem, typed
 
@@ -44,13 +45,28 @@ def environment_problems(environ: Mapping[str, str]) -> list[Problem]:
     ]
 
 
+def missing_keys(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
+    """A warning for each rule whose API key is in no variable."""
+    named = [(n, rule.key or "") for n, rule in enumerate(settings.classes.rules)]
+    return [
+        Problem(
+            f"classes.rules[{n}].key",
+            typed(key),
+            "is not in the environment: the rule matches nothing",
+            "set it where the daemon starts, or write the hash that /status shows",
+        )
+        for n, key in named
+        if key.startswith("env:") and not environ.get(key.removeprefix("env:"))
+    ]
+
+
 def _problem(name: str, value: str, known: list[str]) -> Problem:
     path = name.upper()[len(PREFIX) :].lower().split(DELIMITER)
     keys = known_keys()
     if any(key.path[0] == path[0] and NAME in key.path for key in keys):
         mend = f"set [{path[0]}] in the configuration file"
         return Problem(name, typed(value), "cannot be set by environment: its names are keys in quotes", mend)
-    listed = next((key for key in keys if list(key.path) == path), None)
+    listed = next((key for key in keys if list(key.path) == path or (key.many and list(key.path[:-1]) == path)), None)
     if listed is not None:
         mend = f"set {dotted(path)} in the configuration file"
         return Problem(name, typed(value), "cannot be set by environment: it is a list", mend)

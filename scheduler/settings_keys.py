@@ -33,11 +33,13 @@ class Key:
     required: bool
     about: str
     """The sentence of the table it stands in; empty where the table is only names."""
+    many: bool = False
+    """Whether the table stands in a list of such tables."""
 
     @property
     def in_environment(self) -> bool:
         """Whether a variable can set it: one value, and no name of the user's on the way to it."""
-        return NAME not in self.path and "list" not in self.kind
+        return NAME not in self.path and "list" not in self.kind and not self.many
 
 
 def dotted(path: Sequence[str | int]) -> str:
@@ -58,7 +60,7 @@ def known_keys() -> tuple[Key, ...]:
     return tuple(_walk(Settings, ()))
 
 
-def _walk(section: type[BaseModel], path: tuple[str, ...]) -> Iterator[Key]:
+def _walk(section: type[BaseModel], path: tuple[str, ...], many: bool = False) -> Iterator[Key]:
     defaults = section.model_construct().model_dump(mode="json", by_alias=True)
     about = section.__doc__ or ""
     for name, field in section.model_fields.items():
@@ -66,13 +68,20 @@ def _walk(section: type[BaseModel], path: tuple[str, ...]) -> Iterator[Key]:
         sentence = " ".join((field.description or "").split())
         item = _item(field)
         below = _section(item or field.annotation)
-        if below is not None:
+        if (each := _each(field)) is not None:
+            yield from _walk(each, here, many=True)
+        elif below is not None:
             yield from _walk(below, here if item is None else (*here, NAME))
         elif item is not None:
             yield Key((*here, NAME), _kind(item, ()), sentence, None, False, "")
         else:
             kind = _kind(field.annotation, field.metadata)
-            yield Key(here, kind, sentence, defaults.get(here[-1]), field.is_required(), about)
+            yield Key(here, kind, sentence, defaults.get(here[-1]), field.is_required(), about, many)
+
+
+def _each(field: FieldInfo) -> type[BaseModel] | None:
+    """The table that a list of tables holds; None for any other field."""
+    return _section(get_args(field.annotation)[0]) if get_origin(field.annotation) is tuple else None
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:

@@ -59,16 +59,18 @@ def _problem(found: dict[str, Any], variables: Mapping[tuple[str, ...], str]) ->
     where = variables.get(tuple(part for part in path if isinstance(part, str))) or dotted(path) or "the file"
     kind, reason = found["type"], found.get("ctx", {}).get("error")
     if kind == "extra_forbidden":
-        return Problem(
-            where, "", "there is no such setting", f"the nearest known is {nearest_key([str(p) for p in path])}"
-        )
+        nearest = nearest_key([part for part in path if isinstance(part, str)])
+        return Problem(where, "", "there is no such setting", f"the nearest known is {nearest}")
     if kind == "missing":
         key = key_at(path)
         return Problem(where, "", "is missing", f"write it as {key.kind}" if key else "write it")
     if isinstance(reason, Wrong | UnitError):
-        return Problem(where, typed(found["input"]), reason.problem, reason.mend)
+        value = "" if isinstance(reason, Wrong) and reason.secret else typed(found["input"])
+        return Problem(where, value, reason.problem, reason.mend)
     if kind == "literal_error":
         return Problem(where, typed(found["input"]), "is not known here", f"write {found['ctx']['expected']}")
+    if kind == "tuple_type" and isinstance(found["input"], Mapping):
+        return Problem(where, "", "is not a list", f"write [[{where}]] for each table of it")
     problem, mend = _WORDS.get(kind, (f"cannot be used ({found['msg']})", "see docs/settings.md"))
     return Problem(where, typed(found["input"]), problem, mend)
 

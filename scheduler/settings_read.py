@@ -25,7 +25,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from scheduler.settings import Settings
 from scheduler.settings_check import check
-from scheduler.settings_environment import DELIMITER, PREFIX, config_path, environment_problems, overridden
+from scheduler.settings_environment import (
+    DELIMITER,
+    PREFIX,
+    config_path,
+    environment_problems,
+    missing_keys,
+    overridden,
+)
 from scheduler.settings_keys import dotted
 from scheduler.settings_problems import Problem, SettingsError, problems_of
 
@@ -88,6 +95,7 @@ def read_settings(config: Path | None = None) -> Read:
     wrong, warnings = check(settings, _own_addresses())
     if wrong:
         raise SettingsError(wrong, source)
+    warnings += missing_keys(settings, os.environ)
     return Read(settings, path, _origins(settings, alone, variables), tuple(warnings))
 
 

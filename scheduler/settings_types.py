@@ -15,16 +15,20 @@ from scheduler.names import normal_name
 from scheduler.units import DURATION_ADVICE, SIZE_ADVICE, format_duration, format_size, parse_duration, parse_size
 
 NAME = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
+HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)  # RFC 9110, token
+KEY = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|[0-9a-f]{16}", re.ASCII)
 V = TypeVar("V")
 
 
 class Wrong(ValueError):
-    """A value that cannot stand; `problem` says what is wrong with it, `mend` what would be right."""
+    """A value that cannot stand; `problem` says what is wrong with it, `mend` what would be right. One that may be
+    `secret` is not told."""
 
-    def __init__(self, problem: str, mend: str) -> None:
+    def __init__(self, problem: str, mend: str, secret: bool = False) -> None:
         super().__init__(f"{problem}; {mend}")
         self.problem = problem
         self.mend = mend
+        self.secret = secret
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,39 @@ def _model(value: object) -> str:
 def _name(value: object) -> str:
     if not isinstance(value, str) or not NAME.fullmatch(value):
         raise Wrong("is not a name", "write letters, digits, and any of - _ . (no colon: models have that)")
+    return value
+
+
+def _pattern(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise Wrong("is not a pattern", 'write text with * or ? for what may differ, such as "claude-3-*"')
+    return value.strip()
+
+
+def _endpoint(value: object) -> str:
+    pattern = _pattern(value)
+    if pattern[0] not in "/*":
+        raise Wrong("is not a path", 'write it from the slash on, such as "/v1/embeddings" or "/api/*"')
+    return pattern
+
+
+def _header_name(value: object) -> str:
+    if value != "" and not (isinstance(value, str) and HEADER.fullmatch(value)):
+        raise Wrong("is not a header's name", 'write it without a value, such as "X-Class"; "" for none')
+    return value
+
+
+def _header_pattern(value: object) -> str:
+    name, colon, pattern = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if not HEADER.fullmatch(name.strip()) or (colon and not pattern.strip()):
+        raise Wrong("is not a header", 'write "X-App" for one that is there, "X-App: nightly*" for one with a value')
+    return f"{name.strip()}: {pattern.strip()}" if colon else name.strip()
+
+
+def _key(value: object) -> str:
+    if not isinstance(value, str) or not KEY.fullmatch(value):
+        advice = 'write the 16 hexadecimal digits that /status shows for it, or "env:NAME" for a variable that holds it'
+        raise Wrong("does not name an API key (what it says may be one, and is not shown)", advice, secret=True)
     return value
 
 
@@ -201,6 +238,11 @@ Models = Annotated[tuple[Model, ...], BeforeValidator(_unique(normal_name, "mode
 SetName = Annotated[str, BeforeValidator(_name), Kind("set")]
 SetNames = Annotated[tuple[SetName, ...], BeforeValidator(_unique(str, "set")), Kind("list of sets")]
 PhaseName = Annotated[str, BeforeValidator(_name), Kind("phase")]
+Pattern = Annotated[str, BeforeValidator(_pattern), Kind("pattern")]
+Endpoint = Annotated[str, BeforeValidator(_endpoint), Kind("pattern of a path")]
+HeaderName = Annotated[str, BeforeValidator(_header_name), Kind("header")]
+HeaderPattern = Annotated[str, BeforeValidator(_header_pattern), Kind('header, or "header: pattern"')]
+KeyName = Annotated[str, BeforeValidator(_key), Kind('hash, or "env:NAME"')]
 Text = Annotated[str, Kind("text")]
 Texts = Annotated[tuple[Text, ...], Kind("list of texts")]
 Switch = Annotated[bool, Kind("true or false")]

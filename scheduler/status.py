@@ -247,6 +247,8 @@ def _request(
         dialect=request.dialect,
         kind=request.kind if request.kind != "unload" else "preload",
         cls=request.cls,
+        session=request.session,
+        key=request.key,
         stage=stage,
         prompt_done=done,
         prompt_total=total,

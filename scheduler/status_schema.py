@@ -145,7 +145,7 @@ class Model(TypedDict):
 class Transition(TypedDict):
     stage: Literal["draining", "unloading", "loading"]
     """What is under way."""
-    cause: Literal["demand", "home", "repair", "asked"]
+    cause: Literal["demand", "home", "repair", "asked", "pressure", "idle"]
     """What asked for it."""
     forced: bool
     """Whether somebody's patience was over."""
@@ -181,6 +181,10 @@ class Request(TypedDict):
     """`preload` is a wish to load without a prompt, `probe` a health check, `replace` deletes or overwrites a model."""
     cls: str
     """Its class: `interactive`, `agent`, `helper`, `batch`."""
+    session: str
+    """Who asks, as a keyed hash; empty where nothing tells its client from others."""
+    key: str
+    """The API key it came with, as a keyed hash: what a rule of `classes.rules` names; empty for none."""
     stage: Stage
     """`held`: it waits; `loading`: it waits and its model is being loaded; `prefill`: Ollama reads its prompt;
     `generating`: its answer is coming."""

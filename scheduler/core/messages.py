@@ -14,6 +14,7 @@ from scheduler.core.commands import (
     Paused,
     PhaseSet,
     Pinned,
+    QuietSet,
     Resumed,
     UnloadAsked,
     Unpinned,
@@ -22,6 +23,8 @@ from scheduler.core.config import Config
 
 Kind = Literal["request", "preload", "unload", "probe", "replace"]
 """`replace` deletes or overwrites a model by name: it is held until the model is out of memory."""
+Pressure = Literal["normal", "warning", "critical"]
+"""How short memory is, by the system's own word."""
 Outcome = Literal["answered", "failed", "abandoned", "stalled", "canned", "cancelled"]
 """How a request left its slot: answered whole; Ollama failed it; its client left; ended to heal a stalled runner;
 a probe that got its canned success; ended by a person."""
@@ -42,10 +45,11 @@ class Arrived:
     alias: str = ""
     dialect: str = ""
     client: str = ""  # peer, as shown in /status
-    session: str = ""  # keyed hash of who asks
+    session: str = ""  # keyed hash of who asks; "": nobody said, it may be anyone behind a proxy
     body_bytes: int = 0
     digest: str = ""  # keyed digest of the conversation; never its words
     keep_alive: bool = False  # it came with a keep_alive that is not followed
+    key: str = ""  # keyed hash of the API key it came with
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +220,9 @@ class Restarted:
 
 @dataclass(frozen=True, slots=True)
 class MemorySeen:
-    """The budget in force, where it is from, and the bytes that runners without a parent still hold."""
+    """The budget there is, where it is from, and the bytes that runners without a parent still hold. `whole` is what it
+    would be without pressure (0: as `budget`); `configured`: a person set it, so that it holds at once either way and
+    unloads nothing."""
 
     at: float
     budget: int
@@ -224,6 +230,9 @@ class MemorySeen:
     orphans: int = 0
     device: int = 0  # bytes Ollama sees as GPU memory; 0: as the budget
     orphan_pids: tuple[int, ...] = ()
+    pressure: Pressure = "normal"
+    whole: int = 0
+    configured: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +298,7 @@ Fact = (
     | Resumed
     | Cancelled
     | PassthroughSet
+    | QuietSet
     | Reloaded
     | ClockGap
     | Started

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from scheduler.core import history, naming, sizes, turns
+from scheduler.core import history, naming, rhythm, sizes, turns
 from scheduler.core.commands import Cancelled
 from scheduler.core.messages import (
     AnswerProbe,
@@ -38,7 +38,7 @@ def arrived(state: CoreState, sets: Sets, fact: Arrived) -> list[Order]:
     request = Request(
         fact.id, state.seq, fact.model, cls, fact.kind, fact.at, fact.alias, fact.dialect, fact.client, fact.session
     )
-    request.body_bytes, request.named = fact.body_bytes, named
+    request.body_bytes, request.named, request.key = fact.body_bytes, named, fact.key
     history.arrived(state, request)
     if state.passthrough:
         state.requests[request.id] = request
@@ -49,6 +49,7 @@ def arrived(state: CoreState, sets: Sets, fact: Arrived) -> list[Order]:
         return []  # a wish, which the machine answers at once
     state.requests[request.id] = request
     turns.enqueue(state, model, request)
+    rhythm.arrived(state, request)
     return []
 
 

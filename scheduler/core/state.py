@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from policies.verdict import Cause, Memo
-from policies.world import CLASSES, State
+from policies.world import CLASSES, Group, State
 from scheduler.core.commands import Others
 from scheduler.core.config import Config
-from scheduler.core.messages import Kind, Listed
+from scheduler.core.messages import Kind, Listed, Pressure
 
 
 @dataclass(slots=True)
@@ -32,6 +32,14 @@ class Pause:
 
 
 @dataclass(slots=True)
+class Growing:
+    """A larger budget that is not trusted yet: `budget` bytes are there since `since` (monotonic seconds)."""
+
+    budget: int
+    since: float
+
+
+@dataclass(slots=True)
 class Request:
     """An accepted request, from arrival to its answer. `place` says where it is; it is in exactly one place."""
 
@@ -52,6 +60,7 @@ class Request:
     abandoned: bool = False  # its client left while it ran: its slot is taken until it has ended
     named: str = ""  # the full name it was asked by, where the model is kept under another
     cancelled: str = ""  # who ended it, until it has ended
+    key: str = ""  # keyed hash of its API key
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +134,11 @@ class ModelState:
     # requests
     queues: dict[str, dict[str, Request]] = field(default_factory=lambda: {c: {} for c in CLASSES})
     waiting: int = 0  # requests in the queues
+    anonymous: int = 0  # of them, those without a session
+    arrived_sums: dict[str, float] = field(default_factory=dict)  # by class: when those in its queue arrived, added up
+    pulse: float = 0.0  # requests that came, each fading with the time since
+    pulse_at: float = 0.0
+    reprompt: float = 0.0  # seconds of prompt reading that its warm caches save those likely to come back
     preloads: dict[str, Request] = field(default_factory=dict)
     running_ids: dict[str, None] = field(default_factory=dict)
     unwanted: int = 0  # of those running: probes, and requests whose client left
@@ -159,6 +173,14 @@ class ModelState:
     def heads(self) -> Iterable[Request]:
         """The oldest waiting request of each class, highest class first."""
         return (next(iter(queue.values())) for queue in self.queues.values() if queue)
+
+    def tally(self) -> Iterable[tuple[str, int, float]]:
+        """Of each class that waits: its name, how many requests, and when they arrived on average."""
+        return (
+            (cls, len(queue), self.arrived_sums.get(cls, 0.0) / len(queue))
+            for cls, queue in self.queues.items()
+            if queue
+        )
 
     def requests(self) -> Iterable[Request]:
         """Every waiting request, wishes left out, class by class."""
@@ -214,6 +236,10 @@ class CoreState:
     look_since: float = 0.0  # a reading that was asked before this says nothing
     budget: int | None = None
     budget_source: str = ""
+    whole: int = 0  # what the budget would be without pressure
+    pressure: Pressure = "normal"
+    growing: Growing | None = None
+    pressed: bool = False  # the budget shrank below what is promised, and that has not been mended yet
     device: int = 0
     orphans: int = 0
     orphan_pids: tuple[int, ...] = ()
@@ -222,6 +248,7 @@ class CoreState:
     stopping: bool = False
     pins: dict[str, Pin] = field(default_factory=dict)
     paused: Pause | None = None
+    quiet: str = ""  # who said that nothing is loaded unasked; "": nobody
     passthrough: str = ""  # who let everything through; "": nobody
     strays: dict[str, None] = field(default_factory=dict)  # let through and still running
     asked: dict[str, str] = field(default_factory=dict)  # loads that a person waits for, by whom
@@ -231,6 +258,26 @@ class CoreState:
     wishes_refused: int = 0  # unload wishes of clients that were not followed
     wake_at: float | None = None
     healed: int = 0
+    groups: list[Group] = field(default_factory=list)  # of requests that came within a moment, oldest first
+    began: float = 0.0  # when this life began
+    peak: int = 0  # most requests under way at one time since `peaked_at`
+    peak_before: int = 0  # the same, of the time before that
+    peaked_at: float = 0.0
     history: dict[int, Past] = field(
         default_factory=dict
     )  # by Request.seq, in order of arrival; below 0: earlier lives
+
+    @property
+    def memory_is_short(self) -> bool:
+        """Whether the budget is less than it would be without pressure, or a larger one is not trusted yet: the bound
+        of promise 4 does not count that time."""
+        return self.pressed or self.growing is not None or (self.budget or 0) < self.whole
+
+
+def relink(state: CoreState) -> None:
+    """A state read back holds each request twice; make them one again."""
+    for model in state.models.values():
+        for cls, queue in model.queues.items():
+            model.queues[cls] = {i: state.requests[i] for i in queue}
+        model.preloads = {i: state.requests[i] for i in model.preloads}
+        model.replacements = {i: state.requests[i] for i in model.replacements}
