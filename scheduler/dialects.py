@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import quote
@@ -32,8 +32,8 @@ class Rules:
     aliases: Aliases
     probe_texts: frozenset[str]
     key: bytes
-    classes: Classes = Classes()
-    telling: Telling = Telling()
+    classes: Classes = field(default_factory=Classes)
+    telling: Telling = field(default_factory=Telling)
 
 
 def understand(

@@ -1,8 +1,8 @@
 """Who asks: what tells one client's conversation from everybody else's, as keyed hashes that name nobody.
 
-A session is what asks one thing after another: it does not ask again while it waits, and it will when it has its answer.
-So only what a client says of itself counts. An API key or an address is shared by everybody behind a proxy (LiteLLM
-sends one key for all its users), and names a session only where the settings say so.
+A session is what asks one thing after another: not again while it waits, and once more when it has its answer. So only
+what a client says of itself counts. An API key or an address is shared by everybody behind a proxy (LiteLLM sends one
+key for all its users), and names a session only where the settings say so.
 """
 
 from collections.abc import Mapping

@@ -382,7 +382,7 @@ def test_json_for_scripts(tmp_path: Path) -> None:
     assert result.exit_code == 2
 
 
-WORDS_ABOUT_REQUESTS = {"id", "model", "kind", "cls", "alias", "dialect", "client", "session", "digest"}
+WORDS_ABOUT_REQUESTS = {"id", "model", "kind", "cls", "alias", "dialect", "client", "session", "digest", "key"}
 
 
 def test_a_prompt_never_occurs() -> None:
