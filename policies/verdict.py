@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Cause = Literal["demand", "home", "repair", "asked"]
-"""Why residency changes: waiting requests, the home set, a repair, or somebody who asked."""
+Cause = Literal["demand", "home", "repair", "asked", "pressure", "idle"]
+"""Why residency changes: waiting requests, the home set, a repair, somebody who asked, a shrunken budget, an
+idle limit."""
 
 
 @dataclass(frozen=True, slots=True)

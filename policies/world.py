@@ -151,6 +151,10 @@ class World(Protocol):
     @property
     def home_due(self) -> bool: ...  # the phase was entered, or home was left, in this life of the daemon
     @property
+    def quiet(
+        self,
+    ) -> bool: ...  # nothing is to be loaded unasked: there is no home then, and nothing is kept by itself
+    @property
     def settle(self) -> float: ...
     @property
     def quiet_since(self) -> float: ...  # when the last request ended with none left running or waiting

@@ -48,6 +48,8 @@ def done(fact: c.Command, context: str) -> str:
             return _kept_out(fact)
         case c.PassthroughSet():
             return ON if fact.on else OFF
+        case c.QuietSet():
+            return "Quiet: nothing is loaded unasked." if fact.on else "Quiet is over: home may come back."
 
 
 def _kept_out(fact: c.Pinned | c.Paused) -> str:

@@ -5,15 +5,17 @@ stage, then blocks with a blank line between. A name ending in `:` takes the res
 
     stage   budget SIZE [device SIZE] | policy NAME | phase NAME SET... [home SET] [settle TIME] | set NAME MODEL...
             model NAME SIZE [listed SIZE] [ctx N] [kv BYTES] [parallel N] [keep] [blob NAME] [undeclared]
+            idle MODEL TIME|never
             patience CLASS TIME | limit NAME VALUE (a field of Config) | resident MODEL[/CTX]... | begin PHASE
     facts   arrive ID MODEL [CLASS] [probe|preload|unload|replace] [body SIZE] | left ID | returned ID: ERROR
             ended ID [OUTCOME] [status N] [first TIME] [cut] [error TEXT...]
             loaded MODEL [size SIZE] [ctx N] | load-failed MODEL: ERROR | unloaded MODEL | unload-failed MODEL: ERROR
             residents MODEL[/CTX|/dead]... [asked TIME ago] | listed MODEL[/CTX]... | up
-            engine MODEL busy|idle|mute silent TIME [body SIZE] [working N] [quiet ID...] | memory SIZE [orphans SIZE]
+            engine MODEL busy|idle|mute silent TIME [body SIZE] [working N] [quiet ID...]
+            memory SIZE [of SIZE] [warning|critical] [configured] [orphans SIZE]
             down [hung]: ERROR | restarted: [ERROR]
             pin MODEL TIME [refuse] | unpin MODEL | load MODEL | unload MODEL|all | pause [TIME] [refuse] | resume
-            cancel ID | passthrough on|off (each by "a person")
+            cancel ID | passthrough on|off | quiet on|off (each by "a person")
             enter PHASE | reload CLASS TIME | gap TIME | stop | wait TIME (the core is woken as it asked)
     orders  as they are printed; `-` is none; an order given while time passed begins with the seconds since the start
 """
@@ -43,7 +45,7 @@ class Told:
     resident: list[str] = field(default_factory=list)
     config: Config = field(default_factory=Config)
 
-    def tell(self, line: str) -> None:
+    def tell(self, line: str) -> None:  # noqa: C901 - one arm per word
         """One line of the stage. Raises ValueError."""
         word, *rest = line.split()
         match word:
@@ -67,6 +69,9 @@ class Told:
                 names = tuple(name for name in rest[1:] if name in dict(self.sets))
                 home, settle = _option(rest, "home", ""), parse_duration(_option(rest, "settle", "0s"))
                 self.phases.append(PhaseConfig(rest[0], tuple(dict.fromkeys(names)), home, settle))
+            case "idle":
+                limit = None if rest[1] == "never" else parse_duration(rest[1])
+                self.config = replace(self.config, idle_limits=(*self.config.idle_limits, (rest[0], limit)))
             case "model":
                 self._model(rest)
             case _:
@@ -252,7 +257,10 @@ def _engine(story: Story, words: list[str], text: str) -> None:
 
 def _memory(story: Story, words: list[str], text: str) -> None:
     orphans = parse_size(_option(words, "orphans", "0B"))
-    story.post(m.MemorySeen(story.at, parse_size(words[0]), "the story", orphans, device=story.told.device))
+    level = next((word for word in ("warning", "critical") if word in words), "normal")
+    whole = parse_size(_option(words, "of", "0B"))
+    seen = m.MemorySeen(story.at, parse_size(words[0]), "the story", orphans, device=story.told.device)
+    story.post(replace(seen, pressure=level, whole=whole, configured="configured" in words))
 
 
 def _listed(story: Story, words: list[str], text: str) -> None:
@@ -302,6 +310,7 @@ _FACTS: dict[str, Callable[[Story, list[str], str], None]] = {
     "unpin": lambda s, w, t: s.post(m.Unpinned(s.at, w[0], "a person")),
     "load": lambda s, w, t: s.post(m.LoadAsked(s.at, w[0], "a person")),
     "unload": lambda s, w, t: s.post(m.UnloadAsked(s.at, "" if w[0] == "all" else w[0], "a person")),
+    "quiet": lambda s, w, t: s.post(m.QuietSet(s.at, w[0] == "on", "a person")),
     "pause": _pause,
     "resume": lambda s, w, t: s.post(m.Resumed(s.at, "a person")),
     "cancel": lambda s, w, t: s.post(m.Cancelled(s.at, w[0], "a person")),

@@ -137,9 +137,10 @@ class World(Clients):
         """Truth changed without an order of ours."""
         self.changed_at = self.now
 
-    def memory(self) -> None:
+    def memory(self, pressure: m.Pressure = "normal", whole: int = 0, *, configured: bool = False) -> None:
         """The daemon learns what memory is."""
-        self.post(m.MemorySeen(self.now, self.budget, "test", self.orphans, device=self.stage.device))
+        seen = m.MemorySeen(self.now, self.budget, "test", self.orphans, self.stage.device)
+        self.post(replace(seen, pressure=pressure, whole=whole, configured=configured))
 
     def listing(self) -> None:
         """The daemon learns what is installed."""
@@ -225,6 +226,7 @@ class World(Clients):
         self.listing()
         self.look()
         self.post(m.Resumed(self.now, "a person"))
+        self.post(m.QuietSet(self.now, False, "a schedule"))
         for name in list(self.machine.state.pins):
             self.post(m.Unpinned(self.now, name, "a person"))
 

@@ -165,10 +165,18 @@ def _stranger(world: World, who: int, how: int) -> None:
 
 def _budget(world: World, who: int, how: int) -> None:
     world.budget = world.stage.budget * (6, 7, 8, 9, 10, 10, 10, 10)[how % 8] // 10
-    world.memory()
+    match who % 4:
+        case 0:
+            world.memory(pressure="critical", whole=world.stage.budget)
+        case 1:
+            world.memory(configured=True)
+        case _:
+            world.memory()
 
 
 def _phase(world: World, who: int, how: int) -> None:
+    if how % 4 == 0:
+        world.post(m.QuietSet(world.now, how % 8 == 0, "a schedule"))
     phases = world.config.phases
     world.post(m.PhaseSet(world.now, phases[who % len(phases)].name, "a person"))
 

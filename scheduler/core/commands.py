@@ -95,4 +95,15 @@ class PassthroughSet:
     by: str
 
 
-Command = PhaseSet | Pinned | Unpinned | LoadAsked | UnloadAsked | Paused | Resumed | Cancelled | PassthroughSet
+@dataclass(frozen=True, slots=True)
+class QuietSet:
+    """On: from now on nothing is loaded unasked, neither home nor what may be wanted soon. Off: that is over."""
+
+    at: float
+    on: bool
+    by: str
+
+
+Command = (
+    PhaseSet | Pinned | Unpinned | LoadAsked | UnloadAsked | Paused | Resumed | Cancelled | PassthroughSet | QuietSet
+)

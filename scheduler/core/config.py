@@ -47,6 +47,9 @@ class Config:
     max_loaded: int = 3
     stale_free: bool = False  # Ollama believes what was free when some resident was loaded: so everywhere but on Metal
     load_limit: float | None = None  # seconds; None: the larger of 10 min and 5 x learned
+    idle_limit: float | None = None  # seconds without use after which a model is unloaded; None: never
+    idle_limits: tuple[tuple[str, float | None], ...] = ()  # the same for single models
+    grow_after: float = 60.0  # seconds that a grown budget must stay before it is trusted
     stall_silence: float = 1800.0
     stall_after_cut: float = 60.0
     restart_every: float | None = None  # seconds between two restarts of Ollama, at least; None: it is never restarted

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from scheduler.core import operator, requests, restarts
+from scheduler.core import idle, operator, pressure, requests, restarts
 from scheduler.core.messages import AbandonLoad, Order
 from scheduler.core.refusals import RETRY_AFTER
 from scheduler.core.state import CoreState, ModelState, Request
@@ -13,7 +13,7 @@ SLOWEST = 5.0  # times the learned load
 
 def expire(state: CoreState) -> list[Order]:
     """Refuse who waited too long; abandon a load that takes too long."""
-    orders = operator.expire(state)
+    orders = pressure.expire(state) + operator.expire(state)
     config = state.config
     while (oldest := _oldest(state)) is not None and state.at >= oldest.arrived + config.give_up:
         message = f"gave up after {config.give_up:.0f} s: {state.verdict or 'its model could not be loaded'}"
@@ -32,7 +32,9 @@ def next_due(state: CoreState) -> float | None:
     """The next time at which `expire` has something to do; None for never."""
     times = [model.since + load_limit(state, model) for model in _loading(state) if not model.abandoned_load]
     times += [until for name in state.present if (until := state.models[name].stays_until) > state.at]
-    times += [*operator.next_due(state), *restarts.next_due(state)]
+    times += [*operator.next_due(state), *restarts.next_due(state), *idle.next_due(state)]
+    if (grown := pressure.next_due(state)) is not None:
+        times.append(grown)
     oldest = _oldest(state)
     if oldest is not None:
         times.append(oldest.arrived + state.config.give_up)

@@ -11,9 +11,11 @@ from policies.verdict import Change, Serve
 from scheduler.core import (
     deadlines,
     history,
+    idle,
     messages as m,
     operator,
     pins,
+    pressure,
     refusals,
     requests,
     residency,
@@ -26,7 +28,7 @@ from scheduler.core import (
 from scheduler.core.commands import Command
 from scheduler.core.config import Config
 from scheduler.core.lifecycle import IllegalMove
-from scheduler.core.state import CoreState, ModelState
+from scheduler.core.state import CoreState, ModelState, relink
 from scheduler.core.view import Sets, WorldView
 
 SETTLED_BY_THEN = 10_000  # rounds of settling after which a policy is going round in circles: a bug
@@ -38,13 +40,13 @@ class Machine:
     def __init__(self, state: CoreState) -> None:
         """Go on from `state` (made by `fresh`, or read back from a journal)."""
         self.state = state
-        _relink(state)
+        relink(state)
         self._use(state.config)
 
     @classmethod
     def fresh(cls, config: Config, at: float) -> "Machine":
         """A machine that knows its configuration and nothing of the world."""
-        state = CoreState(config, at=at, phase=config.phase, ollama_since=at, quiet_since=at)
+        state = CoreState(config, at=at, phase=config.phase, ollama_since=at, quiet_since=at, began=at, peaked_at=at)
         machine = cls(state)
         machine._declare(config)
         return machine
@@ -99,6 +101,7 @@ class Machine:
                 | m.Resumed()
                 | m.Cancelled()
                 | m.PassthroughSet()
+                | m.QuietSet()
             ):
                 return self._obey(fact)
             case m.Reloaded():
@@ -127,9 +130,11 @@ class Machine:
             steps += transition.advance(self.state, self._world)
             wake = None
             if self._world.healthy and not self.state.stopping:
-                steps += stall.repair(self.state) + operator.advance(self.state, self._world)
+                steps += stall.repair(self.state) + pressure.relieve(self.state, self._world)
+                steps += operator.advance(self.state, self._world)
                 if self.state.paused is None:
                     steps, wake = self._ask(steps)
+                    steps = steps or idle.unload(self.state, self._world)
                 else:
                     self.state.verdict = refusals.paused(self.state, self.state.paused)
             if not steps:
@@ -288,12 +293,3 @@ class Machine:
         present = ", ".join(f"{n} {state.models[n].state} x{state.models[n].running}" for n in state.present)
         free = ((state.budget or 0) - sizes.promised(state)) / 1e9
         return f"<Machine {waiting} waiting | {present or 'nothing resident'} | {free:.1f} GB free>"
-
-
-def _relink(state: CoreState) -> None:
-    """A state read back holds each request twice; make them one again."""
-    for model in state.models.values():
-        for cls, queue in model.queues.items():
-            model.queues[cls] = {i: state.requests[i] for i in queue}
-        model.preloads = {i: state.requests[i] for i in model.preloads}
-        model.replacements = {i: state.requests[i] for i in model.replacements}

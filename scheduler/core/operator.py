@@ -5,7 +5,7 @@ from typing import assert_never
 
 from policies import fit
 from policies.verdict import Change
-from scheduler.core import pins, refusals, requests, transition
+from scheduler.core import pins, refusals, requests, switches, transition
 from scheduler.core.commands import (
     Cancelled,
     Command,
@@ -14,6 +14,7 @@ from scheduler.core.commands import (
     Paused,
     PhaseSet,
     Pinned,
+    QuietSet,
     Resumed,
     UnloadAsked,
     Unpinned,
@@ -51,11 +52,13 @@ def objection(state: CoreState, world: WorldView, fact: Command) -> str | None: 
             return (
                 None if fact.on != bool(state.passthrough) else f"passthrough is {'on' if fact.on else 'off'} already"
             )
+        case QuietSet():
+            return None if fact.on != bool(state.quiet) else f"quiet is {'on' if fact.on else 'off'} already"
         case _:
             assert_never(fact)
 
 
-def record(state: CoreState, world: WorldView, fact: Command) -> list[Order]:
+def record(state: CoreState, world: WorldView, fact: Command) -> list[Order]:  # noqa: C901 - one arm per command
     """What a command that nothing is said against changes at once. A phase is the machine's own affair."""
     state.revision += 1
     match fact:
@@ -86,7 +89,9 @@ def record(state: CoreState, world: WorldView, fact: Command) -> list[Order]:
         case Cancelled():
             return requests.cancel(state, fact)
         case PassthroughSet():
-            return _pass_through(state, fact)
+            return switches.pass_through(state, fact)
+        case QuietSet():
+            return switches.quiet(state, fact)
         case PhaseSet():
             return []
         case _:
@@ -213,21 +218,6 @@ def _tell_paused(state: CoreState) -> list[Order]:
     text, retry = refusals.paused(state, pause), refusals.seconds_left(state, pause.until)
     models = [state.models[name] for name in state.demanded]
     return [order for model in models for order in requests.refuse_waiting(state, model, 503, text, "paused", retry)]
-
-
-def _pass_through(state: CoreState, fact: PassthroughSet) -> list[Order]:
-    state.verdict = "everything passes through" if fact.on else ""
-    if not fact.on:
-        state.passthrough = ""
-        state.strays = {i: None for i, request in state.requests.items() if request.place != "waiting"}
-        return [Record("", "passthrough off", f"by {fact.by}"), *requests.look(state, "everything passed through")]
-    state.passthrough = fact.by
-    state.paused = None
-    state.asked.clear()
-    state.asked_out.clear()
-    orders: list[Order] = [Record("", "passthrough on", f"by {fact.by}")]
-    orders += transition.abort(state, "everything passes through")
-    return orders + requests.let_through(state)
 
 
 def _clearing(state: CoreState) -> Change | None:

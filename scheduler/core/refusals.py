@@ -53,11 +53,11 @@ def too_large(state: CoreState, sets: Sets, model: str) -> str | None:
         return None  # one that grew, or was adopted, above the budget serves as long as it is there
     needs = [sum(state.models[m].size for m in members if m in state.models) for members in sets.of(model)]
     least = min(needs)
-    if least <= state.budget:
+    if least <= max(state.budget, state.whole):  # under pressure they wait for its end
         return None
     return (
         f"model '{model}' requires more memory ({least / 1e9:.1f} GB with its set) "
-        f"than is available ({state.budget / 1e9:.1f} GB)"
+        f"than is available ({max(state.budget, state.whole) / 1e9:.1f} GB)"
     )
 
 

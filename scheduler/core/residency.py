@@ -1,6 +1,6 @@
 """What facts about models and memory do to the core's memory: loads, unloads, /api/ps, the list, the budget."""
 
-from scheduler.core import naming, requests, sizes, stall, transition
+from scheduler.core import naming, pressure, requests, sizes, stall, transition
 from scheduler.core.lifecycle import move
 from scheduler.core.messages import (
     Loaded,
@@ -158,15 +158,14 @@ def _forget_the_unheard_of(state: CoreState) -> None:
 
 
 def memory_seen(state: CoreState, fact: MemorySeen) -> list[Order]:
-    """The budget in force."""
-    state.budget = fact.budget
+    """The budget there is."""
+    orders = pressure.seen(state, fact)
     state.budget_source = fact.source
     state.orphans = fact.orphans
     state.orphan_pids = fact.orphan_pids
     state.device = fact.device
-    for model in state.models.values():
-        sizes.refresh(state, model)
-    return []
+    sizes.refresh_all(state)
+    return orders
 
 
 def _out_of_reach(state: CoreState, model: ModelState) -> list[Order]:

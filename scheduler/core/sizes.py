@@ -12,6 +12,12 @@ NEW_SHARE = 0.3  # weight of the newest sample in a learned mean
 LOAD_BYTES_PER_SECOND = 1e9  # until a load was measured: a slow SSD
 
 
+def refresh_all(state: CoreState) -> None:
+    """Work out again what is reckoned with for every model."""
+    for model in state.models.values():
+        refresh(state, model)
+
+
 def refresh(state: CoreState, model: ModelState) -> None:
     """Work out again what is reckoned with for `model`, after anything it depends on has changed."""
     state.revision += 1

@@ -121,10 +121,18 @@ class WorldView:
 
     @property
     def home(self) -> tuple[str, ...]:
+        if self._state.quiet:
+            return ()
         return tuple(dict.fromkeys(naming.known_as(self._state, name) for name in self._sets.home))
 
     @property
+    def quiet(self) -> bool:
+        return bool(self._state.quiet)
+
+    @property
     def kept(self) -> Sequence[ModelState]:
+        if self._state.quiet:
+            return ()
         names = dict.fromkeys(naming.known_as(self._state, name) for name in self._sets.kept)
         return [self._state.models[name] for name in names]
 

@@ -13,13 +13,16 @@ from tests.promises.persons import Persons
 from tests.promises.promise import Promise
 from tests.promises.replay import P7, Wakes
 from tests.promises.safety import P1, P2, P8, Phases
+from tests.promises.unasked import Idle, Quiet, Short
 from tests.promises.use import Use
 from tests.world_model import World
 from tests.world_script import play
 
 __all__ = ("PROMISES", "Promise", "proved", "watchers")
 
-PROMISES: tuple[type[Promise], ...] = (P1, P2, P3, Order, Bound, P5, P6, P7, P8, P9, Wakes, Phases, Home, Use, Persons)
+PROMISES: tuple[type[Promise], ...] = (
+    P1, P2, P3, Order, Bound, P5, P6, P7, P8, P9, Wakes, Phases, Home, Use, Persons, Short, Idle, Quiet
+)  # fmt: skip
 
 
 def watchers(policy: str) -> list[Promise]:

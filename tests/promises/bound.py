@@ -79,7 +79,8 @@ class Bound(Promise):
         transition = state.transition
         models = [state.models[name] for name in state.present]
         held = state.orphans + sum(model.held for model in models)
-        well = healthy(state) and not state.stopping and not state.orphans and held <= (state.budget or 0)
+        well = healthy(state) and not state.stopping and not state.memory_is_short
+        well = well and not state.orphans and held <= (state.budget or 0)
         well = well and not state.pins and not any(model.replacing for model in state.models.values())
         if not well or any(model.stalled or model.stays_until > self.at for model in models):
             return False

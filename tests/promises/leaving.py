@@ -78,6 +78,8 @@ class P9(Promise):
     def __init__(self) -> None:
         super().__init__()
         self.entered = False  # a phase was entered, or home left for others, in this life
+        self.shrunk = False  # in this life the budget became smaller, and no person had it so
+        self.budget = 0
         self.asked: set[str] = set()  # in this life, by a person
         self.asked_out: set[str] = set()
 
@@ -102,12 +104,19 @@ class P9(Promise):
                 return self.entered
             case "repair":
                 return model.stalled
+            case "pressure":
+                return self.shrunk
+            case "idle":
+                return world.config.idle_limit is not None
             case _:
                 return order.model in self.asked_out or any(name in self.asked for name in transition.planned)
 
     def _hear(self, state: CoreState, fact: m.Fact) -> None:
         """Who was asked for, in or out, by a client's wish or a person's command."""
         match fact:
+            case m.MemorySeen():
+                self.shrunk |= not fact.configured and fact.budget < self.budget
+                self.budget = fact.budget
             case m.Arrived(kind="unload" | "replace"):
                 self.asked_out.add(fact.model)
             case m.UnloadAsked():
@@ -118,7 +127,8 @@ class P9(Promise):
                 self.asked.add(fact.model)
 
     def ended(self, world: World) -> None:
-        self.entered = False
+        self.entered = self.shrunk = False
+        self.budget = 0
         self.asked.clear()
         self.asked_out.clear()
 
