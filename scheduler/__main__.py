@@ -28,6 +28,7 @@ COMMANDS = {
     "uninstall": ("install_command", "uninstall"),
     "journal": ("journal_command", "journal_app"),
     "simulate": ("simulate_command", "simulate"),
+    "whatif": ("whatif_command", "whatif"),
     "run": ("run_command", "run"),
 }
 HIDDEN = frozenset({"run"})

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from policies import POLICIES
+from scheduler.core import messages as m
 from scheduler.settings import Settings
 from scheduler.settings_keys import nearest_name
 from scheduler.simulated_host import Machine, NoHost
 from scheduler.simulator import baselines
 from scheduler.simulator.measures import Result
-from scheduler.simulator.run import simulate
+from scheduler.simulator.run import Witness, simulate
 from scheduler.simulator.workload import Job
 
 RENAMED = {"ollama": "fifo", "llama-swap": "sets"}
@@ -31,10 +32,16 @@ def checked_policies(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def run(name: str, jobs: Sequence[Job], stage: Machine) -> Result:
-    """Play the jobs under the policy of that name."""
+def run(
+    name: str,
+    jobs: Sequence[Job],
+    stage: Machine,
+    events: Sequence[m.Fact] = (),
+    witness: Witness | None = None,
+) -> Result:
+    """Play the jobs under the policy of that name. What others do hears of no `events` and has no `witness`."""
     if name in POLICIES:
-        return simulate(jobs, stage.host, name, config=stage.under(name))
+        return simulate(jobs, stage.host, name, config=stage.under(name), events=events, witness=witness)
     result = baselines.run(OTHERS[name], jobs, stage.host)
     result.policy = name
     return result

@@ -1,0 +1,279 @@
+"""`whatif` reads what was asked out of journals, plays it again, and says whether another way would be better."""
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from scheduler import recorded
+from scheduler.__main__ import command_line
+from scheduler.core import messages as m
+from scheduler.journal_lines import FORMAT, Snapshot, copy_of, snapshot_line, step_line
+from scheduler.recorded_jobs import THINK, as_it_was, jobs_of, measured
+from scheduler.simulator.host import CODER, FAST, GB, QUALITY, Host, documented
+from scheduler.simulator.measures import Result
+from scheduler.simulator.run import Belief, Run
+from scheduler.simulator.workload import Job, read
+from tests.live import Live
+from tests.realollama.stage import RealOllama, StagedModel
+
+NINE = datetime(2026, 11, 23, 9, tzinfo=UTC)
+SECRET = "d0ac7a1e"  # how a journal would know a session
+DEMAND = (
+    Job("p0", CODER, 10.0, "agent", SECRET, 5.0),
+    Job("p1", CODER, 4.0, "agent", SECRET, after=("p0",), think=2.0),
+    Job("q0", QUALITY, 20.0, "interactive", "someone", 20.0),
+    Job("q1", QUALITY, 15.0, "interactive", "someone", after=("q0",), think=40.0),
+    Job("f0", FAST, 1.0, "helper", "", 60.0),
+    Job("h0", CODER, 0.2, "probe", "", 61.0),
+    Job("p2", CODER, 6.0, "agent", SECRET, 200.0 + THINK),
+)
+
+
+def journal(
+    folder: Path, jobs: Sequence[Job], host: Host, *, cut: float | None = None, gap: float = 0.0, wall: datetime = NINE
+) -> tuple[list[Path], Result]:
+    """The journal of a daemon that lived through `jobs`, and what came of them. A new file begins at `cut` seconds;
+    the machine sleeps `gap` seconds then."""
+    folder.mkdir(exist_ok=True)
+    files: list[list[bytes]] = []
+    cuts = [0.0] if cut is None else [0.0, cut]
+
+    def begin(at: float) -> None:
+        moment = wall + timedelta(seconds=at + (gap if len(files) else 0.0))
+        files.append([snapshot_line(Snapshot(FORMAT, "test", moment.isoformat(), at, copy_of(run.machine.state)))])
+
+    def witness(fact: m.Fact, orders: Sequence[m.Order], _: object) -> None:
+        files[-1].append(step_line(fact, list(orders)))
+        if len(files) < len(cuts) and fact.at >= cuts[len(files)]:
+            begin(fact.at)
+
+    run = Run(jobs, host, "default", Belief(), witness, None)
+    begin(0.0)
+    run.begin()
+    run.go()
+    paths = [folder / f"{number}.jsonl" for number in range(len(files))]
+    for path, lines in zip(paths, files, strict=True):
+        path.write_bytes(b"".join(lines))
+    return paths, run.result
+
+
+def told(*arguments: object, code: int = 0) -> str:
+    """What the command prints; it must end with this code."""
+    words = ["whatif", *map(str, arguments)]
+    result = CliRunner().invoke(command_line(words), words)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def named(files: Sequence[Path]) -> list[object]:
+    """The files as arguments."""
+    return [word for file in files for word in ("--journal", file)]
+
+
+def everything(files: Sequence[Path]) -> recorded.Recorded:
+    """All that the files hold."""
+    return recorded.read(files, float("-inf"), float("inf"))
+
+
+@pytest.mark.parametrize("cut", [None, 35.0, 100.0])
+def test_what_was_is_told_to_the_second(tmp_path: Path, cut: float | None) -> None:
+    """Waits, loads and seconds of loading are those that happened, in one file or in two that share a change."""
+    files, happened = journal(tmp_path, DEMAND, documented(38 * GB), cut=cut)
+    found = everything(list(reversed(files)))
+    was = as_it_was(found)
+    assert was.waits == pytest.approx(happened.waits)
+    assert was.j == pytest.approx(happened.j)
+    assert (was.loads, was.load_seconds, was.loaded_bytes) == (
+        happened.loads,
+        happened.load_seconds,
+        happened.loaded_bytes,
+    )
+    assert sorted(each.cls for each in found.served) == sorted(job.cls for job in DEMAND)
+
+
+def test_a_session_that_went_on_follows_itself_again(tmp_path: Path) -> None:
+    """A next request within five minutes comes as long after the last one's end; a later one in its own time."""
+    files, _ = journal(tmp_path, DEMAND, documented(38 * GB))
+    jobs = jobs_of(everything(files))
+    by_service = {round(job.service, 3): job for job in jobs if job.cls != "probe"}
+    agent, person, late = by_service[4.0], by_service[15.0], by_service[6.0]
+    assert agent.after == (by_service[10.0].id,)
+    assert agent.think == pytest.approx(2.0)
+    assert person.after == (by_service[20.0].id,)
+    assert person.think == pytest.approx(40.0)
+    assert late.after == ()
+    assert late.t == pytest.approx(200.0 + THINK - 5.0)  # it begins with the first request
+
+
+def test_nothing_that_names_anybody_is_written(tmp_path: Path) -> None:
+    """The saved demand can be simulated, and holds counted ids and sessions only."""
+    files, _ = journal(tmp_path, DEMAND, documented(38 * GB))
+    saved = tmp_path / "demand.jsonl"
+    told(*named(files), "--save-trace", saved)
+    text = saved.read_text()
+    assert SECRET not in text
+    assert "someone" not in text
+    assert {job.session for job in read(saved)} == {"", "s1", "s2"}
+    assert {job.id for job in read(saved)} == {str(number) for number in range(1, len(DEMAND) + 1)}
+
+
+def test_the_same_policy_and_budget_give_the_same(tmp_path: Path) -> None:
+    """Played again as it was, nothing differs; with room for all, nobody is sent away, and it says so."""
+    files, happened = journal(tmp_path, DEMAND, documented(38 * GB))
+    content = json.loads(told(*named(files), "--budget", "64GB", "--json"))
+    same, roomy = content["simulated_as_it_was"], content["would_have_been"][0]
+    assert content["requests"] == len(DEMAND)
+    assert content["careful"] == ""
+    assert same["loads"] == happened.loads
+    assert same["j"] == pytest.approx(happened.j)
+    assert roomy["policy"] == "default, 64.0 GB"
+    assert roomy["loads"] < same["loads"]
+    assert f"better: J {roomy['j']:.0f} instead of {same['j']:.0f}" in roomy["verdict"]
+
+
+def test_policies_of_others_and_phases_can_be_asked_for(tmp_path: Path) -> None:
+    """Each policy gets a row; an unknown one, or a phase that was not there, is told."""
+    files, _ = journal(tmp_path, DEMAND, documented(38 * GB))
+    text = told(*named(files), "--policy", "fifo", "--policy", "ollama")
+    for row in ("as it was", "the same, simulated", "fifo, 38.0 GB", "ollama, 38.0 GB"):
+        assert row in text
+    assert 'the nearest known is "fifo"' in told(*named(files), "--policy", "fifi", code=2)
+    assert "phase 'orchestra' is not under [phases]" in told(*named(files), "--phase", "orchestra", code=2)
+    assert "more than the budget of 20.0 GB" in told(*named(files), "--budget", "20GB", code=2)
+
+
+def test_the_load_seconds_are_the_measured_ones(tmp_path: Path) -> None:
+    """Models are as they were measured, not as they are documented."""
+    host = documented(38 * GB)
+    slow = host.with_models([type(x)(x.name, x.size, 3 * x.load, x.unload, x.parallel) for x in host.models])
+    files, _ = journal(tmp_path, DEMAND, slow)
+    models = measured(everything(files))
+    assert models[QUALITY].load == pytest.approx(54.0)
+    assert models[CODER].parallel == 4
+    assert models[FAST].size == 5 * GB
+
+
+def test_a_day_is_cut_out_and_a_time_without_requests_told(tmp_path: Path) -> None:
+    """Only what arrived on the day counts, with what was resident then; where nothing did, it says when there was."""
+    late = datetime.combine(NINE.astimezone().date(), datetime.min.time()).astimezone() + timedelta(days=1)
+    files, happened = journal(tmp_path, DEMAND, documented(38 * GB), wall=late - timedelta(seconds=50))
+    content = json.loads(told(*named(files), "--day", NINE.astimezone().date() + timedelta(days=1), "--json"))
+    assert content["requests"] == sum(each.arrived >= 50 for each in happened.served)
+    assert content["from"].startswith(str(late.date()))
+    text = told(*named(files), "--day", "2026-11-01", code=2)
+    assert "nobody asked for anything" in text
+    assert "the journal begins at 2026-11-2" in text
+    assert "is no day" in told(*named(files), "--day", "yesterdaay", code=2)
+    assert "is no time" in told(*named(files), "--since", "soon", code=2)
+    assert "give one" in told(*named(files), "--since", "6h", "--day", "today", code=2)
+    assert json.loads(told(*named(files), "--since", "2026-11-01T08:00", "--json"))["requests"] == len(DEMAND)
+
+
+def test_who_was_not_served_is_counted_and_left_out(tmp_path: Path) -> None:
+    """Who hung up waiting, who was refused, and whom an end of the daemon cut off are told, not played."""
+    files, _ = journal(tmp_path, DEMAND, documented(38 * GB), cut=30.0)
+    lines = files[0].read_bytes().splitlines(keepends=True)
+    at = 25.0
+    lines += [
+        step_line(m.Arrived(at, "x1", QUALITY), []),
+        step_line(m.Left(at, "x1"), []),
+        step_line(m.Arrived(at, "x2", QUALITY), [m.Refuse("x2", 503, "no", "busy")]),
+        step_line(m.Arrived(at, "x3", QUALITY), []),  # the next file's snapshot does not know it
+    ]
+    files[0].write_bytes(b"".join(lines))
+    found = everything(files)
+    assert (found.hung_up, found.refused, found.cut_off) == (1, 1, 1)
+    assert len(found.served) == len(DEMAND)
+    text = told(*named(files))
+    assert "1 were refused, 1 hung up before they were served, 1 were cut off" in " ".join(text.split())
+
+
+def test_a_sleep_moves_the_clock(tmp_path: Path) -> None:
+    """What comes after a sleep is told at its own time of day."""
+    files, _ = journal(tmp_path, DEMAND, documented(38 * GB), cut=300.0, gap=3600.0)
+    whole = everything(files)
+    assert max(each.arrived for each in whole.served) == pytest.approx(
+        (NINE + timedelta(seconds=200.0 + THINK + 3600.0)).timestamp()
+    )
+
+
+def test_the_picture_shows_each_course(tmp_path: Path) -> None:
+    """An SVG with the models and a panel for each course, the same each time; other kinds are refused by name."""
+    files, _ = journal(tmp_path, DEMAND, documented(38 * GB))
+    drawn = [tmp_path / "a.svg", tmp_path / "b.svg"]
+    for file in drawn:
+        told(*named(files), "--budget", "64GB", "--picture", file)
+    text = drawn[0].read_text()
+    for word in ("qwen-fast", "as it was", "default, 64.0 GB", "waiting, up to"):
+        assert word in text
+    assert SECRET not in text
+    assert text == drawn[1].read_text()
+    told(*named(files), "--picture", tmp_path / "c.png")
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    assert "let the name end in one of them" in told(*named(files), "--picture", "x.gif", code=2)
+
+
+def test_without_what_draws_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """matplotlib is an extra: where it is missing, only a picture fails, and says how to get it."""
+    files, _ = journal(tmp_path, DEMAND, documented(38 * GB))
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert "ollama-scheduler[picture]" in told(*named(files), "--picture", tmp_path / "a.svg", code=2)
+    told(*named(files))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"", "no snapshot"), (b"{}\n", "no snapshot"), (None, "No such file")],
+)
+def test_a_file_that_is_no_journal_is_told(tmp_path: Path, content: bytes | None, says: str) -> None:
+    """The file and what is wrong with it; exit code 2."""
+    file = tmp_path / "x.jsonl"
+    if content is not None:
+        file.write_bytes(content)
+    text = told("--journal", file, code=2)
+    assert says in text or "not JSON" in text
+    assert str(file) in text
+
+
+def test_a_bad_line_is_told_by_its_number(tmp_path: Path) -> None:
+    """A line that is no step of a journal is named by file and line; one that was never finished is left out."""
+    files, _ = journal(tmp_path, DEMAND, documented(38 * GB))
+    whole = files[0].read_bytes()
+    files[0].write_bytes(whole + b'{"fact":{"type":"Arri')
+    assert len(everything(files).served) == len(DEMAND)
+    files[0].write_bytes(whole + b'{"fact":{"type":"Arrived","at":"x"},"orders":[]}\n')
+    number = whole.count(b"\n") + 1
+    assert f"{files[0]}:{number}: Arrived" in told(*named(files), code=2).replace("\n", "")
+
+
+async def test_the_journal_of_a_daemon_that_ran(real_ollama: Any, watchers: None, tmp_path: Path) -> None:
+    """Requests to a real Ollama through a running daemon: waits and loads of its journal are those that its facts and
+    orders show, and simulated again the loads are the same."""
+    staged = (
+        StagedModel(QUALITY, 35_000_000_000, load_seconds=0.5, num_ctx=131_072),
+        StagedModel(CODER, 20_000_000_000, load_seconds=0.3, num_ctx=32_768),
+        StagedModel(FAST, 5_000_000_000, load_seconds=0.2, num_ctx=8_192),
+    )
+    ollama: RealOllama = await real_ollama(models=staged)
+    settings: dict[str, Any] = {"ollama_settings": {"device": "38338MiB"}}
+    async with Live.start(ollama.url, tmp_path / "state", **settings) as live:
+        for alias in ("gpt-4", "claude-3-haiku", "claude-3-haiku", "claude-3-5-sonnet"):
+            assert (await live.chat(alias, options={"num_predict": 4}))[0] == 200
+            await live.until(lambda: live.state.transition is None)
+        took = [fact.took for fact, _ in live.steps if isinstance(fact, m.Loaded)]
+        started = {order.id: fact.at for fact, orders in live.steps for order in orders if isinstance(order, m.Forward)}
+        waits = sorted(started[fact.id] - fact.at for fact, _ in live.steps if isinstance(fact, m.Arrived))
+    files = sorted((tmp_path / "state" / "journal").glob("*.jsonl"))
+    was = as_it_was(everything(files))
+    assert was.waits == pytest.approx(waits, abs=1e-3)
+    assert was.loads == len(took) == 3
+    assert was.load_seconds == pytest.approx(sum(took))
+    content = json.loads(told(*named(files), "--json"))
+    assert content["simulated_as_it_was"]["loads"] == 3
+    assert content["careful"] == ""
