@@ -1,6 +1,6 @@
 """Turns the settings into the machine, and the core's configuration, that a simulation plays on."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from scheduler.composition import aliases, core_config
@@ -9,7 +9,6 @@ from scheduler.errors import Refused
 from scheduler.memory import auto_budget
 from scheduler.names import normal_name
 from scheduler.settings import Settings
-from scheduler.settings_check import all_sets, need
 from scheduler.settings_keys import nearest_name
 from scheduler.simulator.host import Host, HostModel, documented
 from scheduler.simulator.run import NEVER
@@ -38,27 +37,32 @@ class Machine:
         return replace(self.config, policy=policy)
 
 
-def machine(
-    settings: Settings,
+def machine(settings: Settings, *, budget: int | None = None, phase: str | None = None, gates: bool = False) -> Machine:
+    """The machine of these settings, with another `budget` (bytes) or `phase` where they are given. Raises NoHost."""
+    bytes_, source = _budget(settings, budget)
+    models = [_model(settings, name) for name in settings.models]
+    return built(core_config(settings), models, bytes_, source, phase=phase, gates=gates)
+
+
+def built(
+    told: Config,
+    models: Sequence[HostModel],
+    budget: int,
+    source: str,
     *,
-    budget: int | None = None,
     phase: str | None = None,
     gates: bool = False,
-    measured: Mapping[str, HostModel] | None = None,
 ) -> Machine:
-    """The machine of these settings, with another `budget` (bytes) or `phase` where they are given, and with `measured`
-    models, by name, in place of what the settings say of them. Raises NoHost."""
-    told = core_config(settings)
+    """The machine of these models with what the core was `told`; `source` says where the budget is from. Raises
+    NoHost."""
     named = phase or told.phase
     chosen = next((each for each in told.phases if each.name == named), None)
     if chosen is None:
         known = [each.name for each in told.phases]
         raise NoHost(f"phase {named!r} is not under [phases]; {nearest_name(named, known)}")
-    bytes_, source = _budget(settings, budget)
-    models = tuple(_model(settings, name, measured or {}) for name in _names(settings, measured or {}))
-    sets = _sets(settings, chosen, [model.name for model in models])
-    _check_fit(settings, models, sets, bytes_, source)
-    host = Host(models, bytes_, sets, gates, tuple(dict(told.sets).get(chosen.home, ())), chosen.settle)
+    sets = _sets(told, chosen, models)
+    _check_fit(models, sets, budget, source)
+    host = Host(tuple(models), budget, tuple(sets.values()), gates, sets.get(chosen.home, ()), chosen.settle)
     return Machine(host, _config(told, host, chosen), source)
 
 
@@ -86,15 +90,8 @@ def _budget(settings: Settings, budget: int | None) -> tuple[int, str]:
     return auto_budget()
 
 
-def _names(settings: Settings, measured: Mapping[str, HostModel]) -> Iterable[str]:
-    """Configured models, then those that were only seen."""
-    return [*settings.models, *(name for name in measured if name not in settings.models)]
-
-
-def _model(settings: Settings, name: str, measured: Mapping[str, HostModel]) -> HostModel:
-    """What was measured, else what [simulate.models] says, else what is documented, else what its size comes to."""
-    if name in measured:
-        return measured[name]
+def _model(settings: Settings, name: str) -> HostModel:
+    """What [simulate.models] says, else what is documented, else what its size comes to."""
     configured, said = settings.models[name], settings.simulate.models.get(name)
     known = {model.name: model for model in documented().models}.get(name)
     size = configured.size or (known.size if known else 0)
@@ -111,22 +108,18 @@ def _model(settings: Settings, name: str, measured: Mapping[str, HostModel]) -> 
     )
 
 
-def _sets(settings: Settings, phase: PhaseConfig, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """The sets that the phase allows; a model in no set is one of its own."""
-    grouped = {member for members in settings.sets.values() for member in members}
-    allowed = [tuple(settings.sets[name]) for name in phase.sets]
-    return (*allowed, *((name,) for name in names if name not in grouped))
+def _sets(told: Config, phase: PhaseConfig, models: Sequence[HostModel]) -> dict[str, tuple[str, ...]]:
+    """The sets that the phase allows, by name; a model in no set is one of its own, under its own name."""
+    grouped = {member for _, members in told.sets for member in members}
+    allowed = {name: members for name, members in told.sets if name in phase.sets}
+    return allowed | {model.name: (model.name,) for model in models if model.name not in grouped}
 
 
-def _check_fit(
-    settings: Settings, models: Sequence[HostModel], sets: Sequence[tuple[str, ...]], budget: int, source: str
-) -> None:
+def _check_fit(models: Sequence[HostModel], sets: Mapping[str, tuple[str, ...]], budget: int, source: str) -> None:
     sizes = {model.name: model.size for model in models}
-    called = {members: name for name, members in all_sets(settings).items()}
-    for members in sets:
-        size = need(settings, members, sizes)
+    for name, members in sets.items():
+        size = sum(sizes[member] for member in members)
         if size > budget:
-            name = called.get(members, members[0])
             text = f"set {name!r} needs {about_size(size)}, more than the budget of {about_size(budget)} ({source})"
             raise NoHost(f"{text}; give --budget {format_size(size)} or more, or another configuration")
 
