@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from scheduler.proof.frame import Finding, Form, Row, Task, at_least
-from scheduler.proof.played import OURS, Figures
+from scheduler.proof.played import OURS, Figures, kept
 from scheduler.proof.statistics import ratio
 from scheduler.proof.traces import BASELINES, PROPOSED, family, orientation, play_entry
 
@@ -82,7 +82,7 @@ def _families(form: Form, values: Sequence[Any]) -> list[Finding]:
         findings.append(Finding(name, _beside(str(paired), pairs), f"<= {limit:g}", _holds(paired.value, limit, pairs)))
     findings.append(at_least(f"families below {BETTER}", len(better), BETTER_ON, f"{len(better)}"))
     findings.append(Finding("mean of all", f"{fmean(ratios):.3f}"))
-    return findings
+    return [*findings, kept(values)]
 
 
 def _holds(value: float, limit: float, pairs: Sequence[tuple[Figures, dict[str, Any]]]) -> bool:

@@ -51,6 +51,17 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Mean:
     return mean([_ratio(a, b) for a, b in zip(ours, theirs, strict=True)])
 
 
+def ratio_of_means(ours: Sequence[float], theirs: Sequence[float]) -> Mean:
+    """The ratio of two means of paired values, with the interval of the delta method: what a long run comes to, where
+    single runs differ much. Raises ValueError where the second mean is 0."""
+    middle, theirs_mean = fmean(ours), fmean(theirs)
+    if not theirs_mean:
+        raise ValueError("nothing to compare with")
+    value = middle / theirs_mean
+    spread = mean([(a - value * b) / theirs_mean for a, b in zip(ours, theirs, strict=True)])
+    return Mean(value, value + spread.low, value + spread.high, spread.count)
+
+
 def _ratio(a: float, b: float) -> float:
     if b:
         return a / b

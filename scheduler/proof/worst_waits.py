@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from scheduler.proof.frame import Finding, Form, Row, Task, at_most
-from scheduler.proof.played import OURS, run
+from scheduler.proof.played import OURS, kept, play
 from scheduler.proof.statistics import ratio
 from scheduler.proof.traces import PROPOSED, family, orientation, play_entry, play_nameless
 from scheduler.simulator.host import GB, documented
@@ -31,7 +31,7 @@ def _longest(form: Form, values: Sequence[Any]) -> list[Finding]:
     by_family: dict[str, list[tuple[Any, dict[str, Any]]]] = {}
     for entry, ours in zip(_of(CONTENDED), values, strict=True):
         by_family.setdefault(family(entry), []).append((ours, orientation()[entry][PROPOSED]))
-    return [finding for name, pairs in by_family.items() for finding in _both(name, pairs)]
+    return [*(finding for name, pairs in by_family.items() for finding in _both(name, pairs)), kept(values)]
 
 
 def _both(name: str, pairs: Sequence[tuple[Any, dict[str, Any]]]) -> Iterator[Finding]:
@@ -58,7 +58,7 @@ def _nameless(form: Form, values: Sequence[Any]) -> list[Finding]:
             longest = max(figures.longest for entry, figures in played.items() if family(entry) == budget)
             who = "everybody one peer" if peer else "nobody named"
             findings.append(at_most(f"{budget}, {who}", longest, NAMELESS_LIMIT, f"{longest:.0f} s"))
-    return findings
+    return [*findings, kept(values)]
 
 
 # --- an idle host -----------------------------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ def _only_probes(budget: int) -> int:
         for minute in range(60)
         for number, model in enumerate(host.models)
     ]
-    return run(OURS, jobs, host).loads
+    return play(OURS, jobs, host).loads
 
 
 def _idle(form: Form, values: Sequence[Any]) -> list[Finding]:

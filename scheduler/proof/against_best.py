@@ -1,0 +1,70 @@
+"""The row on the best policy that does not know the future: solved for two models and Poisson arrivals."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from scheduler.proof.frame import Finding, Form, Row, Task, at_most
+from scheduler.proof.played import OURS, Figures, figures, kept, play
+from scheduler.proof.statistics import ratio_of_means
+from scheduler.simulator import mdp_rule, mdp_world
+from scheduler.simulator.mdp import Solved, solve
+
+LIMITS = {0.1: 1.03, 0.2: 1.03, 0.4: 1.03, 0.6: 1.03, 0.8: 1.05}
+HORIZON = 40_000.0  # seconds of arrivals, each seed
+SHORT_HORIZON = 10_000.0
+SHORT_LOADS = (0.2, 0.6)
+EXACT = 1e-9
+
+
+@cache
+def _solved(load: float) -> Solved:
+    return solve(mdp_world.world(load))
+
+
+def play_solved(load: float, seed: int, horizon: float) -> Figures:
+    """The solved policy on the jobs of that seed."""
+    return figures(mdp_rule.play(_solved(load), mdp_world.host(), mdp_world.exponential(load, seed, horizon)))
+
+
+def play_ours(load: float, seed: int, horizon: float) -> Figures:
+    """Ours on the same jobs."""
+    return play(OURS, mdp_world.exponential(load, seed, horizon), mdp_world.host())
+
+
+def _loads(form: Form) -> Sequence[float]:
+    return SHORT_LOADS if form.short else list(LIMITS)
+
+
+def _tasks(form: Form) -> list[Task]:
+    horizon = SHORT_HORIZON if form.short else HORIZON
+    return [
+        Task(function, (load, seed, horizon))
+        for load in _loads(form)
+        for function in (play_solved, play_ours)
+        for seed in form.seeds
+    ]
+
+
+def _judge(form: Form, values: Sequence[Any]) -> list[Finding]:
+    rest, count = list(values), len(form.seeds)
+    findings = [
+        Finding(
+            "as simulated",
+            f"changes take {mdp_world.SIMULATED[0]:g} s to quality and {mdp_world.SIMULATED[1]:g} s to coder, "
+            "cost = seconds waited + seconds of loading",
+        )
+    ]
+    ours: list[Figures] = []
+    for load in _loads(form):
+        best = [rest.pop(0) for _ in range(count)]
+        mine = [rest.pop(0) for _ in range(count)]
+        ours += mine
+        paired = ratio_of_means([each.j for each in mine], [each.j for each in best])
+        j = sum(each.j for each in mine) / count, sum(each.j for each in best) / count
+        text = f"{paired}  J {j[0]:.0f} : {j[1]:.0f}"
+        findings.append(at_most(f"load {load:g}", paired.value, LIMITS[load] + EXACT, text))
+    return [*findings, kept(ours)]
+
+
+BEST_ONLINE = Row("mdp", "J against the best policy that does not know the future (ours : its)", _tasks, _judge)
