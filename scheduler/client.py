@@ -66,7 +66,6 @@ class Client:
     __slots__ = (
         "_buffer",
         "_chunked",
-        "_extra",
         "_head",
         "_last_taken",
         "_looking",
@@ -77,16 +76,17 @@ class Client:
         "_transport",
         "_written",
         "ended",
+        "extra",
         "keep_alive",
         "sent",
     )
 
-    def __init__(self, request: Asking, *, buffer: int, silence: float, extra: Headers = ()) -> None:
+    def __init__(self, request: Asking, *, buffer: int, silence: float) -> None:
         self._request = request
         self._transport = request.transport
         self._buffer = buffer
         self._silence = silence
-        self._extra = list(extra)
+        self.extra: list[tuple[bytes, bytes]] = []  # our own headers, beside those of the answer
         self._head = b""  # not yet written: goes out with the first piece of the body
         self._chunked = False
         self._no_body = request.method == "HEAD"
@@ -120,8 +120,8 @@ class Client:
         self._chunked = modern and length is None and not self._no_body
         self.keep_alive &= self._request.lasting and (modern or length is not None or self._no_body)
         pairs = end_to_end(headers, lasting=modern and self.keep_alive)
-        if self._extra:
-            pairs = _with(pairs, self._extra)
+        if self.extra:
+            pairs = _with(pairs, self.extra)
         lines = [b"HTTP/1.%d %d %b" % (modern, status, reason), *(name + b": " + value for name, value in pairs)]
         if modern and not self.keep_alive:
             lines.append(b"Connection: close")

@@ -1,6 +1,7 @@
 """One client's connection: reads one head after the other; each request is answered before the next is looked at."""
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -12,6 +13,8 @@ from scheduler.heads import TOO_LARGE, NotHTTP, check_first_line, read_head
 from scheduler.inflow import Inflow, fault
 from scheduler.request import DRAIN, ClientGone, Request
 from scheduler.wire import WireConfig
+
+log = logging.getLogger(__name__)
 
 HEAD_LIMIT = (1 << 20) + 4096  # bytes; net/http DefaultMaxHeaderBytes and the slack of its reader
 AHEAD = 1 << 16  # bytes of later requests that are read while one is served
@@ -31,7 +34,6 @@ class Connection(asyncio.Protocol):
         self.limits = limits
         self.task: asyncio.Task[None] | None = None
         self.asked = 0  # requests that were heard
-        self.since = 0.0  # when it last became idle, or began to be silent
         self.peer = ""
         self._hear = hear
         self._gone = gone
@@ -46,6 +48,7 @@ class Connection(asyncio.Protocol):
         self._leaves = False
         self._last = False  # nothing more is heard: what comes in is dropped
         self._loop = asyncio.get_running_loop()
+        self.since = self._loop.time()  # when it was let in, last became idle, or began to be silent
 
     @property
     def busy(self) -> bool:
@@ -54,6 +57,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        if self._last:  # it was closed before it was made
+            self.transport.abort()
         self.since = self._loop.time()
         peer = transport.get_extra_info("peername")
         self.peer = f"{peer[0]}:{peer[1]}" if peer else ""
@@ -174,9 +179,17 @@ class Connection(asyncio.Protocol):
 
     async def _serve(self, request: Request) -> None:
         """Hear one request and go on with the next, or end the connection as its answer says."""
-        client = await self._hear(request)
-        lasts = client.keep_alive and not client.gone and await self._drained(request)
-        self.task = self._inflow = None
+        lasts = heard = False
+        try:
+            client = await self._hear(request)
+            lasts = client.keep_alive and not client.gone and await self._drained(request)
+            heard = True
+        except Exception:
+            log.exception("%s %s from %s was not answered to its end", request.method, request.raw_path, self.peer)
+        finally:
+            self.task = self._inflow = None
+            if not heard:  # whoever waits for an answer must not wait for ever
+                self.close()
         if self.transport is None or self.transport.is_closing():
             return
         if not lasts:

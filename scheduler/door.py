@@ -17,7 +17,9 @@ OWN_FILES = 128  # open files that are neither a client nor Ollama's side of one
 LOOKS = 4  # how often the silent are looked for within the time they have
 BACKLOG = 1024
 NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-GONE = frozenset((errno.ECONNABORTED, errno.EPROTO, errno.EAGAIN, errno.EINTR))  # of who wanted to come in
+GONE = frozenset(  # of who wanted to come in; EINVAL is what macOS says of a socket whose client has left
+    (errno.ECONNABORTED, errno.ECONNRESET, errno.EPROTO, errno.EAGAIN, errno.EINTR, errno.EINVAL, errno.ENOTCONN)
+)
 LOOK_AGAIN = 0.25  # seconds between looks for one that has become silent, where all are served
 AGAIN = (0.05, 1.0)  # seconds between tries to accept where there is no room: first, most
 JUST_COME = 1.0  # seconds that somebody who has come gets to say what it is about, before it is sent away for room
@@ -116,10 +118,12 @@ class Door:
             try:
                 client, _ = await loop.sock_accept(listening)
                 await self._let_in(client)
-            except OSError as error:
-                if error.errno in GONE:
+            except Exception as error:  # whatever it is, the next one must not stand before a shut door
+                if isinstance(error, OSError) and error.errno in GONE:
                     continue
-                if error.errno not in NO_ROOM:
+                if not isinstance(error, OSError):
+                    log.exception("accept")
+                elif error.errno not in NO_ROOM:
                     log.warning("accept: %s", error)
                 self._no_room(error)
                 await asyncio.sleep(pause)  # the kernel keeps those who come until then
@@ -154,7 +158,8 @@ class Door:
         """Close those that have been silent longest (for `spared` seconds at least), first those that never asked; how
         many."""
         before = asyncio.get_running_loop().time() - spared
-        silent = [each for each in self.connections if not each.busy and each.since <= before]
+        there = (each for each in self.connections if each.transport is not None)  # others are only just let in
+        silent = [each for each in there if not each.busy and each.since <= before]
         silent.sort(key=lambda connection: (connection.asked > 0, connection.since))
         for connection in silent[:number]:
             connection.close()
@@ -162,11 +167,12 @@ class Door:
         self.sent_away += len(silent[:number])
         return len(silent[:number])
 
-    def _no_room(self, error: OSError) -> None:
+    def _no_room(self, error: Exception) -> None:
+        why = (error.strerror if isinstance(error, OSError) else "") or repr(error)
         if not self.trouble:
             self.ran_out += 1
-            log.warning("nobody is let in for now: %s (%d connections)", error.strerror, len(self.connections))
-        self.trouble = f"no new connection can be accepted: {error.strerror}"
+            log.warning("nobody is let in for now: %s (%d connections)", why, len(self.connections))
+        self.trouble = f"no new connection can be accepted: {why}"
         self._send_away(MADE_ROOM, JUST_COME)
 
     def _lost(self, connection: Connection) -> None:

@@ -47,7 +47,10 @@ class Engines:
         slots = await self._slots(place[1]) if place else None
         if slots is None:
             self._spent.clear()  # an id may come again
-            place = await asyncio.to_thread(memory.runner_place, model_file)
+            try:
+                place = await asyncio.to_thread(memory.runner_place, model_file)
+            except OSError:  # no file is left to look with
+                place = None
             if place is None:
                 return None
             self._places[model_file] = place
@@ -62,15 +65,18 @@ class Engines:
         """Whether the runner of `model_file` has been seen alive, its process is gone, and there is no other. False for
         one that cannot be found: another user's, or one of another kind."""
         known = self._processes.get(model_file)
-        if known is not None and _lives(known):
-            return False
         if known is None and time.monotonic() < self._sought.get(model_file, 0.0) + SEEK_AGAIN:
             return False
-        place = await asyncio.to_thread(memory.runner_place, model_file) if model_file else None
+        try:
+            if known is not None and _lives(known):
+                return False
+            place = await asyncio.to_thread(memory.runner_place, model_file) if model_file else None
+        except OSError:  # no file is left to look with: nothing is known
+            return False
         if place is None:
             self._sought[model_file] = time.monotonic()
             return known is not None
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.NoSuchProcess, OSError):
             self._processes[model_file] = psutil.Process(place[0])
         return False
 
@@ -83,7 +89,7 @@ class Engines:
         """Whether the process has burnt processor time since it was looked at last; False at the first look."""
         try:
             times = psutil.Process(pid).cpu_times()
-        except psutil.Error:
+        except (psutil.Error, OSError):
             return False
         now, spent = time.monotonic(), times.user + times.system
         then, before = self._spent.get(pid, (now, spent))

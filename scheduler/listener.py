@@ -133,22 +133,12 @@ class Listener:
         self._beside.close()
 
     async def _hear(self, request: Request) -> Client:
-        wire = self._wire
-        verdict = self._check(request.method, request.host, request.headers.get("Origin", ""))
-        extra = [(name.encode(), value.encode(CLIENT_ENCODING)) for name, value in verdict.headers]
-        if self._dispatcher.state.stand_in:
-            extra.append(STAND_IN)
-        client = Client(request, buffer=wire.buffer, silence=wire.client_silence, extra=extra)
-        if server := request.answer_of_server:
-            client.keep_alive &= server == 200
-            client.whole(server, (), b"")
-            return client
-        if verdict.status is not None:
-            client.whole(verdict.status, allow(request.method, request.raw_path), b"")
-            return client
-        route = route_of(request.method, request.raw_path)
+        client = Client(request, buffer=self._wire.buffer, silence=self._wire.client_silence)
+        route = Route("unserved", "generate")
         try:
-            await self._serve(request, route, client)
+            if self._lets_pass(request, client):
+                route = route_of(request.method, request.raw_path)
+                await self._serve(request, route, client)
         except Failure as failure:
             _fail(client, route, failure)
         except Exception:
@@ -158,6 +148,19 @@ class Listener:
             request.let_go()
         await client.taken()
         return client
+
+    def _lets_pass(self, request: Request, client: Client) -> bool:
+        """Whether it goes on to its route; if not, it is answered as Go's server, or Ollama's border, answers it."""
+        verdict = self._check(request.method, request.host, request.headers.get("Origin", ""))
+        client.extra += [(name.encode(), value.encode(CLIENT_ENCODING)) for name, value in verdict.headers]
+        if self._dispatcher.state.stand_in:
+            client.extra.append(STAND_IN)
+        if server := request.answer_of_server:
+            client.keep_alive &= server == 200
+            client.whole(server, (), b"")
+        elif verdict.status is not None:
+            client.whole(verdict.status, allow(request.method, request.raw_path), b"")
+        return not client.sent
 
     async def _serve(self, request: Request, route: Route, client: Client) -> None:
         match route.kind:

@@ -45,6 +45,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._upstream.made(self)
 
     def request(self, head: bytes, body: bytes, *, bodiless: bool) -> Reply:
         """Write one request and begin its reply."""
@@ -255,6 +256,10 @@ class Upstream:
         self._retired.add(sending)
         sending.add_done_callback(self._retired.discard)
 
+    def made(self, connection: _Connection) -> None:
+        """A connection is there."""
+        self._all.add(connection)
+
     def keep(self, connection: _Connection) -> None:
         """A connection is free again."""
         if connection not in self._idle:
@@ -286,5 +291,6 @@ class Upstream:
             raise Broken(f"no connection within {self._connect_seconds:g} s", reached=False) from error
         except OSError as error:
             raise Broken(str(error), reached=False) from error
-        self._all.add(connection)
+        if not connection.usable:  # nothing was written to it
+            raise Broken("Ollama closed the connection at once", reached=False)
         return connection

@@ -11,6 +11,7 @@ import pytest
 
 from scheduler import memory
 from scheduler.engine import Engine, Engines
+from tests.scarce import NoFiles
 from tests.stub_upstream import Call, Script, StubUpstream
 
 FILE = "/models/blobs/sha256-1"
@@ -214,3 +215,23 @@ async def test_a_runner_that_was_never_seen_is_not_called_dead(
     for _ in range(3):
         assert not await engines.is_dead(FILE)
     assert sought == [FILE]
+
+
+async def test_without_a_file_to_look_with_nothing_is_known(
+    engines: Engines, sleeper: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where open files have run out no runner is called dead or at work, and whoever asks meets no error."""
+    monkeypatch.setattr(memory, "runner_place", lambda _: (sleeper, 1))
+    assert not await engines.is_dead(FILE)
+    monkeypatch.undo()
+    await asyncio.get_running_loop().run_in_executor(None, bool)  # a thread is there already
+    no_files = NoFiles()
+    try:
+        no_files(True)
+        assert not await engines.is_dead(FILE)
+        assert not await engines.is_dead("/models/blobs/sha256-2")
+        assert await engines.look(FILE) is None
+        assert not engines._works(sleeper)
+    finally:
+        no_files(False)
+    assert not await engines.is_dead(FILE)

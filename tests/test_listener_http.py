@@ -2,17 +2,16 @@
 
 import asyncio
 import json
-import os
 import resource
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 
 import pytest
 
 from scheduler.core.messages import Arrived, Ended, Left
 from scheduler.door import WANTED_FILES, raise_file_limit, room_for_clients
+from tests.scarce import NoFiles
 from tests.stub_upstream import Call, StubUpstream
 from tests.wired import BODIES, Connection, Wired, wired
 
@@ -286,24 +285,14 @@ def test_launchd_gives_few_files() -> None:
 
 
 @pytest.fixture
-def no_files() -> Iterator[Callable[[bool], None]]:
+def no_files() -> Iterator[NoFiles]:
     """`no_files(True)` takes every open file that is left, `no_files(False)` gives them back."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    taken: list[int] = []
-
-    def switch(gone: bool) -> None:
-        while taken:
-            os.close(taken.pop())
-        resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]) if gone else limits)
-        with suppress(OSError):
-            while gone:
-                taken.append(os.dup(0))
-
+    switch = NoFiles()
     yield switch
     switch(False)
 
 
-async def test_open_files_run_out(no_files: Callable[[bool], None]) -> None:
+async def test_open_files_run_out(no_files: NoFiles) -> None:
     """Nobody spins, nobody served is hurt, it is said, and it ends by itself as soon as there are files again."""
     loop = asyncio.get_running_loop()
     async with StubUpstream({"/api/version": answers}) as stub, wired(stub.url, serve=False, connections=500) as world:

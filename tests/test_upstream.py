@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -251,3 +252,29 @@ async def test_ollama_goes_in_the_middle(answer: bytes) -> None:
         with pytest.raises(Broken):
             await body_of(reply)
     assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_connection_that_ollama_closes_at_once_can_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was written to it: it counts as none, and whoever closes the rest does not wait for it."""
+
+    async def slams(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    server = await asyncio.start_server(slams, "127.0.0.1", 0)
+    upstream = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    loop = asyncio.get_running_loop()
+    create = loop.create_connection
+
+    async def noticed_first(*args: Any, **more: Any) -> Any:
+        made: Any = await create(*args, **more)
+        while made[1].usable:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.001)
+        return made
+
+    monkeypatch.setattr(loop, "create_connection", noticed_first)
+    async with asyncio.timeout(5):
+        with pytest.raises(Broken) as broken:
+            await upstream.send("GET", "/", (), b"")
+        assert not broken.value.reached
+        await upstream.close()
+        server.close()
