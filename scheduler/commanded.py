@@ -1,6 +1,7 @@
 """The parts of `/status` that tell what people told the daemon: pins, pause, passthrough, wishes, configuration."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +27,17 @@ class Configured(Protocol):
     def refused(self) -> Sequence[str]: ...
     @property
     def restart(self) -> Sequence[str]: ...
+
+
+class Planned(Protocol):
+    """What the timetable changes next, at `at` seconds since 1970."""
+
+    @property
+    def at(self) -> float: ...
+    @property
+    def what(self) -> str: ...
+    @property
+    def by(self) -> str: ...
 
 
 def pins(state: CoreState, now: float, iso: Clock) -> list[c.Pin]:
@@ -68,6 +80,14 @@ def passthrough(state: CoreState, ledger: Ledger, iso: Clock) -> c.Passthrough |
         running=running,
         suspended=list(SUSPENDED),
     )
+
+
+def scheduled(planned: Planned | None, wall: float) -> c.Scheduled | None:
+    """What the timetable changes next; `wall` is now, in seconds since 1970."""
+    if planned is None:
+        return None
+    at = datetime.fromtimestamp(planned.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return c.Scheduled(at=at, left=round(max(0.0, planned.at - wall), 3), what=planned.what, by=planned.by)
 
 
 def refused_wishes(wishes: Mapping[str, RefusedWish], iso: Clock) -> list[c.RefusedWish]:

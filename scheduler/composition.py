@@ -2,12 +2,16 @@
 
 import platform
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from scheduler.classes import Classes, Rule
 from scheduler.core.config import Config, ModelConfig, PhaseConfig
 from scheduler.identity import Telling, key_hash
 from scheduler.routes import Aliases
 from scheduler.settings import PAID_ALIASES, RuleSettings, Settings
+
+if TYPE_CHECKING:
+    from scheduler.timetable import Timetable
 
 
 def core_config(settings: Settings) -> Config:
@@ -39,11 +43,37 @@ def core_config(settings: Settings) -> Config:
         max_loaded=ollama.max_loaded_models,
         stale_free=platform.system() != "Darwin",
         load_limit=None if settings.load.limit == "auto" else settings.load.limit,
+        idle_limit=_limit(settings.memory.unload_after_idle),
+        idle_limits=tuple(
+            (name, _limit(model.unload_after_idle))
+            for name, model in settings.models.items()
+            if model.unload_after_idle is not None
+        ),
+        grow_after=settings.memory.grow_after,
         stall_silence=settings.stall.silence,
         stall_after_cut=settings.stall.after_cut,
         restart_every=settings.stall.restart_every if settings.stall.action == "restart-ollama" else None,
         restart_drain=settings.stall.restart_drain,
     )
+
+
+def _limit(seconds: float | str) -> float | None:
+    """Seconds, or None for "never"."""
+    return None if isinstance(seconds, str) else seconds
+
+
+def timetable(settings: Settings) -> "Timetable | None":
+    """What is scheduled; None for nothing, so that what reads cron lines is not even imported."""
+    if not settings.schedule and not settings.quiet:
+        return None
+    from scheduler.timetable import Phase, Quiet, Rule, Timetable
+
+    phases = [Phase(Rule(s.cron, s.timezone), s.phase, f"schedule: {s.cron}") for s in settings.schedule]
+    quiets = [
+        Quiet(Rule(q.from_, q.timezone), Rule(q.to, q.timezone), f"quiet hours: {q.from_} to {q.to}")
+        for q in settings.quiet
+    ]
+    return Timetable(phases, quiets)
 
 
 def aliases(settings: Settings) -> Aliases:

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scheduler import parts, restart, saved
+from scheduler import composition, parts, restart, saved
 from scheduler.bodies import BodyStore
 from scheduler.control_gate import keep_token, new_token
 from scheduler.core import messages as m
@@ -29,6 +29,7 @@ from scheduler.past import Past
 from scheduler.reload import Reload, Source
 from scheduler.residency import Residency
 from scheduler.restart import Restarts
+from scheduler.scheduled import Scheduled
 from scheduler.settings import Settings
 from scheduler.upstream import Upstream
 from scheduler.watch import Watch
@@ -52,6 +53,8 @@ class Rhythm:
     look: float = 5.0  # /api/ps
     listing: float = 60.0  # /api/tags
     memory: float = 10.0
+    pressure: float = 5.0
+    timetable: float = 1.0
     runners: float = 1.0
     clocks: float = 5.0
     save: float = 30.0
@@ -234,7 +237,8 @@ class Daemon:
             residency.installed.read_again,
             lambda asked: self._own.control(asked),
         )
-        changeable = parts.Parts(dispatcher, listener, bodies, self._journal, watch, key, restarts)
+        self._scheduled = Scheduled(composition.timetable(settings), dispatcher.post, dispatcher.now)
+        changeable = parts.Parts(dispatcher, listener, bodies, self._journal, watch, key, restarts, self._scheduled)
         self._reload = Reload(self._source, settings, changeable.prepared, dispatcher.now, self.warnings)
         known = Known(
             self.version,
@@ -246,6 +250,7 @@ class Daemon:
             self._journal,
             watch,
             self._reload,
+            self._scheduled,
             self.ready.is_set,
             lambda: [
                 *self._keeping.troubles(),
@@ -276,6 +281,8 @@ class Daemon:
         chores.every(rhythm.look, "look at /api/ps", look)
         chores.every(rhythm.listing, "look at /api/tags", listing)
         chores.every(rhythm.memory, "look at memory", watch.memory)
+        chores.every(rhythm.pressure, "look at memory pressure", watch.pressure)
+        chores.every(rhythm.timetable, "look at the timetable", self._scheduled.look)
         chores.every(rhythm.runners, "look at silent runners", watch.runners)
         chores.every(rhythm.clocks, "look at the clocks", watch.clocks)
         chores.every(rhythm.clocks, "look at the state folder", self._keeping.look)

@@ -13,9 +13,15 @@ from pathlib import Path
 
 import psutil
 
+from scheduler.core.messages import Pressure
+
 GB = 10**9
 GIB = 1 << 30
 SYSCTL = "/usr/sbin/sysctl"  # launchd gives no useful PATH
+
+_LEVELS: dict[str, Pressure] = {"1": "normal", "2": "warning", "4": "critical"}
+PSI = Path("/proc/pressure/memory")
+SOME, FULL = 10.0, 5.0  # per cent from which Linux's word counts as a warning, and as critical
 
 _MACOS_26 = ((16, 0.74), (24, 0.74), (32, 0.78), (48, 0.78), (64, 0.81), (96, 0.81), (192, 0.84))
 """Share of RAM (GiB, up to) that Metal recommends from macOS 26 on; until 15 it is 2/3 below 36 GiB and 3/4 above."""
@@ -57,6 +63,29 @@ def _sysctl(name: str) -> str:
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+def pressure() -> Pressure:
+    """How short memory is, by the system's own word.
+
+    macOS: `kern.memorystatus_vm_pressure_level`, 1, 2 or 4, which every process may read (xnu,
+    bsd/kern/kern_memorystatus_notify.c). Linux: the share of the last ten seconds in which some task, or all of them,
+    waited for memory (/proc/pressure/memory); the limits are our choice. Takes milliseconds: call it in a thread.
+    """
+    if platform.system() == "Darwin":
+        return _LEVELS.get(_sysctl("kern.memorystatus_vm_pressure_level"), "normal")
+    some, full = _stalled("some"), _stalled("full")
+    return "critical" if full >= FULL else "warning" if some >= SOME else "normal"
+
+
+def _stalled(kind: str) -> float:
+    """Per cent of the last ten seconds in which tasks waited for memory; 0 where the kernel does not tell."""
+    try:
+        lines = PSI.read_text("ascii").splitlines()
+        line = next(line for line in lines if line.startswith(f"{kind} "))
+        return float(line.partition("avg10=")[2].split()[0])
+    except (OSError, StopIteration, ValueError, IndexError):
+        return 0.0
 
 
 def recommended(total: int, macos: int) -> int:

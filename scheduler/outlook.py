@@ -47,7 +47,7 @@ def fit_of(state: CoreState, sets: Sets, members: Sequence[str]) -> Fit:
     """Whether these models can be held together, by the budget and by Ollama's own gates."""
     if state.budget is None:
         return "unknown"
-    if size_of(state, members) > state.budget:
+    if size_of(state, members) > max(state.budget, state.whole):
         return "too_large"
     models = [state.models[name] for name in members if name in state.models]
     return "fits" if fit.holdable(EmptyMemory(state, sets), models) else "no_order"
@@ -130,6 +130,8 @@ def _for_the_model(state: CoreState, model: ModelState, now: float) -> str:
         return f"the pin of {short(pin.model)} by {pin.owner} to end{ends_in(pin.until, now)}"
     if transition is not None:
         return _for_the_change(state, model, transition)
+    if state.memory_is_short and not model.usable and model.size > (state.budget or 0):
+        return f"memory, which is short: it needs {gigabytes(model.size)} and {gigabytes(state.budget or 0)} are left"
     if model.stalled:
         return f"its runner to be healed: {model.last_error}"
     if model.not_before > now:

@@ -18,6 +18,7 @@ from scheduler.names import is_cloud, normal_name
 from scheduler.past import Past
 from scheduler.reload import Reload
 from scheduler.request import Answer, Asked
+from scheduler.scheduled import Scheduled
 from scheduler.watch import Watch
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Known:
     journal: Journal
     watch: Watch
     reload: Reload
+    scheduled: Scheduled
     ready: Callable[[], bool]
     troubles: Callable[[], Sequence[str]]
     folder: Path
@@ -85,6 +87,7 @@ class OwnCalls:
             service(os.environ.get("XPC_SERVICE_NAME", "")),
             folder=str(known.folder.absolute()),
             troubles=known.troubles(),
+            scheduled=known.scheduled.upcoming(),
         )
         dispatcher = known.dispatcher
         return 200, status.build(dispatcher.state, dispatcher.now(), time.time(), progress, known.ledger, around)

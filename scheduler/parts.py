@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import platform
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from scheduler.journal import Journal
 from scheduler.listener import Listener
 from scheduler.origins import Border
 from scheduler.restart import Restarts, Service
+from scheduler.scheduled import Scheduled
 from scheduler.settings import Settings
 from scheduler.watch import Budget, Watch
 
@@ -30,6 +32,8 @@ def budget(settings: Settings) -> Budget:
         None if memory.budget == "auto" else memory.budget,
         None if ollama.device == "auto" else ollama.device,
         ollama.reap_orphans,
+        memory.pressure == "heed" or (memory.pressure == "auto" and platform.system() == "Darwin"),
+        {"warning": memory.under_warning, "critical": memory.under_critical},
     )
 
 
@@ -72,6 +76,7 @@ class Parts:
     watch: Watch
     key: bytes
     restarts: Restarts
+    scheduled: Scheduled
 
     async def prepared(self, settings: Settings) -> Callable[[], None]:
         """Look for what those settings speak of; what then puts them in force."""
@@ -83,6 +88,7 @@ class Parts:
         config, new_budget = core_config(settings, service is not None), budget(settings)
         new_rules, new_border = rules(settings, self.key), border(settings)
         self.restarts.renew(service, settings.stall)
+        self.scheduled.renew(composition.timetable(settings))
         self._tell_core(m.Reloaded(self.dispatcher.now(), config), new_budget)
         self.listener.rules = new_rules
         self.listener.guard(new_border)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from scheduler.settings_machine import MemorySettings, QuietSettings, ScheduleSettings, Section
 from scheduler.settings_types import (
     ByAlias,
     ByModel,
@@ -19,6 +20,7 @@ from scheduler.settings_types import (
     Count,
     Duration,
     DurationOrAuto,
+    DurationOrNever,
     DurationOrNone,
     Endpoint,
     HeaderName,
@@ -48,20 +50,6 @@ ClassName = Annotated[Literal["interactive", "agent", "helper", "batch"], Kind("
 ClassOrProbe = Annotated[
     Literal["interactive", "agent", "helper", "batch", "probe"], Kind("interactive, agent, helper, batch or probe")
 ]
-
-
-class Section(BaseModel):
-    """A table of the file: frozen, and with no keys but its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
-
-
-class MemorySettings(Section):
-    """How much memory the models may have together."""
-
-    budget: SizeOrAuto = "auto"
-    """What loading, resident and leaving models may hold together, in bytes.
-    "auto" is 0.75 of physical memory on a Mac, the total less 4 GB elsewhere, and the staged size of a stand-in."""
 
 
 class OllamaSettings(Section):
@@ -100,6 +88,9 @@ class ModelSettings(Section):
     keep: Switch = False
     """Whether it shall always stay beside whatever fits: it leaves last, and comes back by itself where there is room.
     For a small model."""
+
+    unload_after_idle: DurationOrNever | None = None
+    """The same as memory.unload_after_idle, for this model alone. Left out: as it is there."""
 
 
 class PhaseSettings(Section):
@@ -350,6 +341,8 @@ class Settings(Section):
     sets: BySet[Models] = Field(default_factory=dict)
     """Models that are loaded and kept together, by the set's name. A model may be in several sets, or in none."""
 
+    schedule: tuple[ScheduleSettings, ...] = ()
+    quiet: tuple[QuietSettings, ...] = ()
     phases: ByPhase[PhaseSettings] = Field(default_factory=dict)
     aliases: ByAlias[AliasSettings] = Field(default_factory=dict)
     classes: ClassesSettings = ClassesSettings()

@@ -88,6 +88,10 @@ def _phases(settings: Settings) -> Iterator[Problem]:
     if settings.phase not in settings.phases:
         mend = nearest_name(settings.phase, list(settings.phases))
         yield Problem("phase", typed(settings.phase), "is not under [phases]", mend)
+    for at, entry in enumerate(settings.schedule):
+        if entry.phase not in settings.phases:
+            mend = nearest_name(entry.phase, list(settings.phases))
+            yield Problem(dotted(("schedule", at, "phase")), typed(entry.phase), "is not under [phases]", mend)
     for name, phase in settings.phases.items():
         for each in phase.sets:
             if each not in settings.sets:

@@ -40,6 +40,7 @@ class Surroundings:
     configured: commanded.Configured | None = None  # None: since the start, from no file
     service: str = ""  # the label of launchd's job that we are
     folder: str = ""  # where the state is kept
+    scheduled: commanded.Planned | None = None  # what the timetable changes next
     troubles: Sequence[str] = ()  # what makes things worse than they should be, though nobody has to do anything
 
 
@@ -72,6 +73,8 @@ def build(
         transition=_transition(state, now, iso),
         pins=commanded.pins(state, now, iso),
         paused=commanded.paused(state, now, iso),
+        quiet=state.quiet,
+        scheduled=commanded.scheduled(around.scheduled, wall),
         passthrough=commanded.passthrough(state, ledger, iso),
         loads_asked=dict(state.asked),
         unloads_asked=dict(state.asked_out),
@@ -115,6 +118,9 @@ def _memory(state: CoreState) -> s.Memory:
     promised = sizes.promised(state)
     return s.Memory(
         budget=state.budget,
+        whole=state.whole or None,
+        pressure=state.pressure,
+        growing=None if state.growing is None else state.growing.budget,
         source=state.budget_source,
         device=sizes.device(state) or None,
         promised=promised,

@@ -124,7 +124,11 @@ def _ollama(answer: Mapping[str, Any]) -> Text:
     version = f" {ollama['version']}" if ollama["version"] else ""
     phase = answer["phase"]
     home = f", home {phase['home']}" if phase["home"] else ""
-    return Text(f"ollama    {name}{version} at {ollama['address']} is {ollama['state']}; phase {phase['name']}{home}")
+    quiet = ", quiet" if answer["quiet"] else ""
+    then = answer["scheduled"]
+    soon = f"; {then['what']} in {_ago(then['left'])}" if then is not None else ""
+    where = f"{name}{version} at {ollama['address']} is {ollama['state']}"
+    return Text(f"ollama    {where}; phase {phase['name']}{home}{quiet}{soon}")
 
 
 def _memory(memory: Mapping[str, Any]) -> Text:
@@ -134,7 +138,8 @@ def _memory(memory: Mapping[str, Any]) -> Text:
     filled = min(BAR, round(BAR * promised / budget))
     orphans = f", {gigabytes(memory['orphans'])} of it orphans" if memory["orphans"] else ""
     bar = Text.assemble(("█" * filled, "cyan" if promised <= budget else "red"), ("░" * (BAR - filled), "dim"))
-    numbers = f" {promised / 1e9:.1f} of {gigabytes(budget)} ({memory['source']}){orphans}"
+    short_of = f", {memory['pressure']}: of {gigabytes(memory['whole'])}" if budget < (memory["whole"] or 0) else ""
+    numbers = f" {promised / 1e9:.1f} of {gigabytes(budget)} ({memory['source']}{short_of}){orphans}"
     return Text.assemble("memory    ", bar, numbers)
 
 

@@ -37,6 +37,18 @@ class Pause(TypedDict):
 
 
 @_strict
+class Scheduled(TypedDict):
+    at: str
+    """When it is due, ISO-8601 UTC."""
+    left: float
+    """Seconds until then."""
+    what: str
+    """`phase NAME`, `quiet begins` or `quiet ends`."""
+    by: str
+    """Which entry of the configuration says so."""
+
+
+@_strict
 class Passthrough(TypedDict):
     owner: str
     """Who said so."""

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # pydantic reads typing's only from Python 3.12 on
 
-from scheduler.status_commanded import Configuration, Passthrough, Pause, Pin, RefusedWish
+from scheduler.status_commanded import Configuration, Passthrough, Pause, Pin, RefusedWish, Scheduled
 from scheduler.status_counted import Counters as Counters, Decision as Decision, Spans as Spans
 
 Verdict = Literal["ok", "busy", "changing", "paused", "degraded", "stuck", "passthrough"]
@@ -48,6 +48,12 @@ class Ollama(TypedDict):
 class Memory(TypedDict):
     budget: int | None
     """Bytes that models may hold together; null until it is known."""
+    whole: int | None
+    """What it would be without memory pressure; null until it is known."""
+    pressure: Literal["normal", "warning", "critical"]
+    """How short memory is, by the system's own word; `normal` where it is not heeded."""
+    growing: int | None
+    """A larger budget, in bytes, that is seen and will be trusted once it has stayed; null where there is none."""
     source: str
     """Where the budget is from."""
     device: int | None
@@ -238,6 +244,10 @@ class Status(TypedDict):
     """What a person keeps in memory; the first to end first."""
     paused: Pause | None
     """The pause in force; null where there is none."""
+    quiet: str
+    """Who said that nothing is loaded unasked for now; empty where nobody did."""
+    scheduled: Scheduled | None
+    """What the timetable changes next; null where nothing is scheduled."""
     passthrough: Passthrough | None
     """The escape hatch, if it is open; null where we schedule."""
     loads_asked: dict[str, str]

@@ -95,6 +95,9 @@ def warnings(state: CoreState) -> Iterator[str]:
             yield f"{config.name} is configured but not installed: ollama pull {config.name}"
         elif config.num_ctx and config.num_ctx != (context := sizes.expected_context(state, model)):
             yield f"{config.name}: Ollama loads it with {context} tokens of context unaided, not {config.num_ctx}"
+    if state.memory_is_short:
+        left, whole = gigabytes(state.budget or 0), gigabytes(state.whole)
+        yield f"memory is short ({state.pressure}): {left} of {whole} may be used"
     yield from _name_warnings(state)
     if state.unreachable:
         held = gigabytes(sum(state.unreachable.values()))
@@ -178,7 +181,7 @@ def _degraded(state: CoreState, now: float) -> bool:
 def _idle(state: CoreState, now: float) -> bool:
     """Whether somebody has long been waiting and nothing is on its way to them."""
     models = [state.models[name] for name in state.demanded if pin_against(state, name) is None]
-    if any(model.not_before > now for model in models):
+    if state.memory_is_short or any(model.not_before > now for model in models):
         return False
     arrived = [head.arrived for model in models for head in model.heads()]
     return bool(arrived) and now >= max(min(arrived), state.quiet_since) + IDLE_PATIENCE

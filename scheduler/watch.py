@@ -6,8 +6,8 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -38,6 +38,8 @@ class Budget:
     budget: int | None
     device: int | None
     reap_orphans: bool = False
+    heed: bool = False  # the system's word that memory is short
+    shares: Mapping[str, float] = field(default_factory=dict)  # of the budget that are left then, by how short it is
 
 
 class Watch:
@@ -73,18 +75,37 @@ class Watch:
             return staged, "the staged size of the stand-in"
         return memory.auto_budget() if given is None else (given, "configured")
 
+    def _left(self, budget: int, pressure: m.Pressure) -> int:
+        """Of `budget`, the bytes that are left under `pressure`."""
+        return int(budget * self._budget.shares.get(pressure, 1.0))
+
+    async def pressure(self) -> None:
+        """Look at memory anew where the system says something else of it than it did."""
+        if await self._pressure() != self._state().pressure:
+            await self.memory()
+
+    async def _pressure(self) -> m.Pressure:
+        """How short memory is; it is never short in front of a stand-in, whose memory is made up."""
+        if not self._budget.heed or self._staged() is not None:
+            return "normal"
+        return await asyncio.to_thread(memory.pressure)
+
     def rebudget(self, budget: Budget) -> None:
         """Go by `budget` from now on, and post at once what it comes to."""
         self._budget = budget
         state = self._state()
-        given, source = self.reckoned(budget)
+        whole, source = self.reckoned(budget)
+        given = self._left(whole, state.pressure)
         device = state.device if budget.device is None else budget.device
-        if state.budget is not None and (given, source, device) != (state.budget, state.budget_source, state.device):
-            self._post(m.MemorySeen(self._now(), given, source, state.orphans, device, state.orphan_pids))
+        if state.budget is not None and (given, source, device) != (_seen(state), state.budget_source, state.device):
+            seen = m.MemorySeen(self._now(), given, source, state.orphans, device, state.orphan_pids, state.pressure)
+            self._post(replace(seen, whole=whole if given < whole else 0, configured=True))
 
     async def memory(self) -> None:
         """Post the budget in force, and what orphans hold; ends orphans only where the user allowed it."""
-        budget, source = self.reckoned(self._budget)
+        pressure = await self._pressure()
+        whole, source = self.reckoned(self._budget)
+        budget = self._left(whole, pressure)
         device = self._budget.device
         if device is None:
             device = await asyncio.to_thread(memory.metal_working_set)
@@ -100,9 +121,11 @@ class Watch:
                     os.kill(orphan.pid, signal.SIGTERM)
         held = sum(orphan.size for orphan in found)
         state = self._state()
-        seen = m.MemorySeen(self._now(), budget, source, held, device, tuple(o.pid for o in found))
-        known = (state.budget, state.budget_source, state.orphans, state.orphan_pids, state.device)
-        if known != (budget, source, held, seen.orphan_pids, device):
+        seen = m.MemorySeen(self._now(), budget, source, held, device, tuple(o.pid for o in found), pressure)
+        if budget < whole:
+            seen = replace(seen, whole=whole)
+        known = (_seen(state), state.budget_source, state.orphans, state.orphan_pids, state.device, state.pressure)
+        if known != (budget, source, held, seen.orphan_pids, device, pressure):
             self._post(seen)
 
     async def runners(self) -> None:
@@ -157,3 +180,8 @@ class Watch:
     async def close(self) -> None:
         """Close the connections."""
         await self._engines.close()
+
+
+def _seen(state: CoreState) -> int | None:
+    """The budget that the core was told last, trusted by now or not."""
+    return state.budget if state.growing is None else state.growing.budget

@@ -92,7 +92,7 @@ def test_show_as_json(file: Path) -> None:
     """A script gets the file, the nested settings and the origins by dotted key."""
     answer = json.loads(run("show", "--config", file, "--json"))
     assert answer["file"] == str(file)
-    assert answer["settings"]["memory"] == {"budget": "38GB"}
+    assert answer["settings"]["memory"]["budget"] == "38GB"
     assert answer["origin"]["memory.budget"] == "file"
     assert answer["origin"]["aliases.gpt-4.class"] == "file"
 

@@ -91,6 +91,7 @@ def test_default_toml_is_every_default() -> None:
     assert ours == bare
     named = {key.path for key in known_keys()}
     optional = {("phases", "NAME", "home"), ("phases", "NAME", "settle"), ("models", "NAME", "parallel")}
+    optional.add(("models", "NAME", "unload_after_idle"))  # it is as memory.unload_after_idle says
     optional |= {("simulate", "models", "NAME", key) for key in ("load", "unload", "parallel")}
     optional |= {key.path for key in known_keys() if key.many}
     text = documented()

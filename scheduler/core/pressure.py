@@ -64,8 +64,8 @@ def relieve(state: CoreState, world: WorldView) -> list[Order]:
     if not state.pressed or state.stopping or _on_its_way(state) or _in_flight(state):
         return []
     leave = _leaving(state, world)
-    if not leave:
-        return []
+    if set(leave) <= set(under_way.leave if under_way is not None else ()):
+        return []  # all who can leave do: what is pinned or cannot leave yet may be too much by itself
     orders = transition.abort(state, "memory is short")
     promised, budget = sizes.promised(state) / 1e9, world.budget / 1e9
     because = f"memory is short: {promised:.1f} GB are promised of {budget:.1f} GB; {_kept(state, leave)}"
