@@ -76,14 +76,47 @@ def test_auto_budget(monkeypatch: pytest.MonkeyPatch, system: str, ram: int, bud
     assert told in memory.auto_budget()[1]
 
 
-def said(text: str) -> Callable[..., Any]:
+def said(text: str, name: str = "iogpu.wired_limit_mb") -> Callable[..., Any]:
     """A sysctl that says this."""
 
     def run(command: list[str], **_: Any) -> Any:
-        assert command == ["/usr/sbin/sysctl", "-n", "iogpu.wired_limit_mb"]
+        assert command == ["/usr/sbin/sysctl", "-n", name]
         return SimpleNamespace(stdout=text, returncode=0 if text else 1)
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("told", "level"),
+    [("1\n", "normal"), ("2\n", "warning"), ("4\n", "critical"), ("", "normal"), ("sysctl: unknown oid\n", "normal")],
+)
+def test_pressure_on_a_mac(monkeypatch: pytest.MonkeyPatch, told: str, level: str) -> None:
+    """The kernel's word: 1, 2 or 4; where it cannot be read, nothing is short."""
+    machine(monkeypatch, "Darwin", 32)
+    monkeypatch.setattr(subprocess, "run", said(told, "kern.memorystatus_vm_pressure_level"))
+    assert memory.pressure() == level
+
+
+@pytest.mark.parametrize(
+    ("some", "full", "level"),
+    [
+        ("0.00", "0.00", "normal"),
+        ("9.99", "4.99", "normal"),
+        ("10.00", "0.00", "warning"),
+        ("40.00", "5.00", "critical"),
+    ],
+)
+def test_pressure_on_linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, some: str, full: str, level: str) -> None:
+    """By how much of the last ten seconds tasks waited for memory; a kernel that does not tell is never short."""
+    machine(monkeypatch, "Linux", 32)
+    psi = tmp_path / "memory"
+    monkeypatch.setattr(memory, "PSI", psi)
+    assert memory.pressure() == "normal"
+    rest = "avg60=50.00 avg300=50.00 total=123456"
+    psi.write_text(f"some avg10={some} {rest}\nfull avg10={full} {rest}\n")
+    assert memory.pressure() == level
+    psi.write_text("nothing known\n")
+    assert memory.pressure() == "normal"
 
 
 def broken(error: Exception) -> Callable[..., Any]:

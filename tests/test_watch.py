@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -188,6 +189,72 @@ async def test_an_orphan_that_cannot_be_ended_stops_nothing(
     await scene.watch.memory()
     assert tried == [7, 8]
     assert len(scene.posted) == 1
+    await scene.watch.close()
+
+
+# --- memory pressure ---------------------------------------------------------------------------------------------
+
+HEEDFUL = Budget(40 * GB, 30 * GB, heed=True, shares={"warning": 0.9, "critical": 0.5})
+
+
+@pytest.fixture
+def level(monkeypatch: pytest.MonkeyPatch) -> list[m.Pressure]:
+    """What the system says of memory: the last of the list."""
+    said: list[m.Pressure] = ["normal"]
+    monkeypatch.setattr(memory, "pressure", lambda: said[-1])
+    return said
+
+
+async def test_less_memory_holds_at_once_and_more_once_it_has_stayed(level: list[m.Pressure]) -> None:
+    """The budget follows the system's word downwards at once; upwards the core trusts it a minute later, and until
+    then it is not told the same again and again."""
+    scene = Scene(HEEDFUL)
+    await scene.watch.memory()
+    level.append("critical")
+    await scene.watch.pressure()
+    await scene.watch.pressure()
+    state = scene.machine.state
+    assert (state.budget, state.whole, state.pressure) == (20 * GB, 40 * GB, "critical")
+    level.append("warning")
+    await scene.watch.pressure()
+    level.append("normal")
+    scene.time += 30.0
+    for _ in range(3):
+        await scene.watch.memory()
+    assert (state.budget, state.pressure) == (20 * GB, "normal")
+    scene.machine.step(m.Ticked(160.0))  # what stayed for a minute is what the warning left
+    assert state.budget == 36 * GB
+    scene.time = 160.0
+    await scene.watch.memory()
+    scene.machine.step(m.Ticked(220.0))
+    assert state.budget == 40 * GB
+    budgets = [fact.budget // GB for fact in scene.posted if isinstance(fact, m.MemorySeen)]
+    assert budgets == [40, 20, 36, 40, 40, 40, 40]
+    await scene.watch.close()
+
+
+@pytest.mark.parametrize("scene", [Scene(Budget(40 * GB, 30 * GB)), Scene(HEEDFUL)], ids=["not heeded", "stand-in"])
+async def test_pressure_that_is_not_to_be_heeded(scene: Scene, level: list[m.Pressure]) -> None:
+    """Where the configuration says so, and in front of a stand-in, whose memory is made up, the budget stays."""
+    scene.staged = 40 * GB if scene.watch._budget.heed else None
+    level.append("critical")
+    await scene.watch.pressure()
+    await scene.watch.memory()
+    assert (scene.machine.state.budget, scene.machine.state.pressure) == (40 * GB, "normal")
+    await scene.watch.close()
+
+
+async def test_another_budget_under_pressure(level: list[m.Pressure]) -> None:
+    """A changed configuration holds at once, both ways, and what pressure leaves of it is reckoned from the new one."""
+    scene = Scene(HEEDFUL)
+    await scene.watch.memory()
+    level.append("critical")
+    await scene.watch.pressure()
+    for budget in (60, 30):
+        scene.watch.rebudget(replace(HEEDFUL, budget=budget * GB))
+        assert (scene.machine.state.budget, scene.machine.state.whole) == (budget * GB // 2, budget * GB)
+    await scene.watch.memory()
+    assert len(scene.posted) == 4
     await scene.watch.close()
 
 

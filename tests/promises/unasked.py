@@ -44,7 +44,7 @@ class Short(Begun):
         state = world.machine.state
         if isinstance(fact, m.MemorySeen):
             self.told = [(fact.at, fact.budget)] if fact.configured else [*self.told, (fact.at, fact.budget)]
-        since = world.now - world.config.grow_after
+        since = world.now - world.config.grow_after + 1e-6
         while len(self.told) > 1 and self.told[1][0] <= since:
             del self.told[0]
         if self.told:
