@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,11 +55,13 @@ def host_of(entry: str) -> Host:
     return pairs_host() if trace.startswith("pairs") else documented(int(gigabytes) * GB)
 
 
-def pairs(names: Iterable[str], which: slice = slice(None)) -> Iterator[Pair]:
-    """Run the named baselines over the entries of orientation.json (or a slice of them)."""
+def pairs(names: Iterable[str], which: Callable[[str], bool] = lambda entry: True) -> Iterator[Pair]:
+    """Run the named baselines over the entries of orientation.json, or those of them that `which` is true of."""
     entries = json.loads((TRACES / "orientation.json").read_text())
     chosen = tuple(names)
-    for entry, theirs in list(entries.items())[which]:
+    for entry, theirs in entries.items():
+        if not which(entry):
+            continue
         jobs = read(TRACES / f"{entry.partition('|')[0]}.jsonl.gz")
         for name in chosen:
             ours, row = baselines.run(name, jobs, host_of(entry)), theirs[THEIRS[name]]

@@ -130,6 +130,11 @@ class Stage:
         else:
             place.queue.append(asked)
 
+    def answer(self, asked: Asked) -> None:
+        """Have the daemon itself answer a probe, at once and without its model."""
+        asked.started = self.now
+        self._done(asked)
+
     def load(self, place: Place) -> None:
         """Begin to load an absent model; RuntimeError if it does not fit."""
         if place.state != ABSENT or not self.fits(place):
@@ -174,14 +179,17 @@ class Stage:
     def _ended(self, place: Place, asked: Asked) -> None:
         place.running.remove(asked)
         place.last_used = self.now
+        self._done(asked)
+        if place.queue:
+            self._start(place, place.queue.popleft())
+        self._rule.ended(place, asked)
+
+    def _done(self, asked: Asked) -> None:
         self._served.append(Served(asked.job, asked.arrived, asked.started, self.now))
         for later in self._after.pop(asked.job.id, ()):
             self._missing[later.id] -= 1
             if not self._missing[later.id]:
                 self._due(later, self.now + later.think)
-        if place.queue:
-            self._start(place, place.queue.popleft())
-        self._rule.ended(place, asked)
 
     def _loaded(self, place: Place) -> None:
         self._turn(place, READY)
