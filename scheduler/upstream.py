@@ -45,7 +45,6 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._upstream.made(self)
 
     def request(self, head: bytes, body: bytes, *, bodiless: bool) -> Reply:
         """Write one request and begin its reply."""
@@ -256,10 +255,6 @@ class Upstream:
         self._retired.add(sending)
         sending.add_done_callback(self._retired.discard)
 
-    def made(self, connection: _Connection) -> None:
-        """A connection is there."""
-        self._all.add(connection)
-
     def keep(self, connection: _Connection) -> None:
         """A connection is free again."""
         if connection not in self._idle:
@@ -293,4 +288,5 @@ class Upstream:
             raise Broken(str(error), reached=False) from error
         if not connection.usable:  # nothing was written to it
             raise Broken("Ollama closed the connection at once", reached=False)
+        self._all.add(connection)  # not before: of one whose making is cancelled uvloop never says that it is lost
         return connection
