@@ -137,12 +137,15 @@ def forward_replacements(state: CoreState, world: WorldView) -> list[Order]:
     """What deletes or overwrites a model goes out once the model is out of memory."""
     if not world.healthy:
         return []
-    waiting = [r for r in state.requests.values() if r.kind == "replace" and r.place == "waiting"]
-    return [
-        requests.replace_now(state, request, "its model is out of memory")
-        for request in waiting
-        if state.models[request.model].state == "absent"
+    waiting = [
+        request
+        for model in state.models.values()
+        if model.replacements and model.state == "absent"
+        for request in model.replacements.values()
+        if request.place == "waiting"
     ]
+    waiting.sort(key=lambda request: request.seq)
+    return [requests.replace_now(state, request, "its model is out of memory") for request in waiting]
 
 
 def _open(state: CoreState) -> str | None:
