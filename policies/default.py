@@ -1,21 +1,19 @@
 """The policy people run: serve what is resident until drained, gather what waits, then change; force at the bound.
 
 From the study summarised in docs/policies.md: leaving a model only when nothing waits for it and nothing runs on it is
-within 2 % of the best online policy at loads up to 0.8; what it lacks is a bound, so a request whose model is away for
-its class's patience (never less than `floor`) forces the change, with a drain barrier.
+within 2 % of the best online policy at loads up to 0.8. `hold` says from when on such a change is worth it; `bound`
+from when on one is forced, with a drain barrier, for a request whose model is away; `foresee` what is loaded unasked.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from policies import foresee
+from policies.bound import floor, lead, turn
 from policies.fit import plan_within
+from policies.hold import WEIGHT, WISH_WEIGHT, Offer, offer
 from policies.verdict import Action, Change, Memo, Serve, Verdict
 from policies.world import Model, Plan, Waiting, World
-
-FLOOR = 2.5  # forced changes take at most 1/FLOOR of the time: floor = FLOOR x S (scheduling study, phi = 0.4)
-SHORTEST_TURN = 5.0  # seconds a forced-in model keeps its place at least
-WEIGHT = {"interactive": 3.0, "agent": 1.0, "helper": 1.0, "batch": 0.25}
-WISH_WEIGHT = 0.25
 
 
 @dataclass(slots=True)
@@ -42,41 +40,6 @@ def decide(world: World, memo: Memo) -> Verdict:
     return _change(world, memo, demanded)
 
 
-def floor(world: World) -> float:
-    """Seconds below which no patience forces a change: FLOOR x the sum, over the contended sets, of load, unload and
-    mean service (P4)."""
-    return FLOOR * world.derived(_cycle)[0]
-
-
-def turn(world: World) -> float:
-    """Seconds that a resident with requests waiting keeps its place against a forced change (P4)."""
-    seconds, count = world.derived(_cycle)
-    return max(SHORTEST_TURN, FLOOR * seconds / (2 * max(1, count)))
-
-
-def _cycle(world: World) -> tuple[float, int]:
-    """Over the contended sets (those somebody waits for, or that serve somebody): the sum of load, unload and mean
-    service seconds, and how many there are."""
-    wanted = {_set_of(world, model): None for model in world.demanded}
-    for model in world.present:
-        if model.serving:
-            wanted.setdefault(_set_of(world, model))
-    seconds = 0.0
-    for members in wanted:
-        service = 0.0
-        for name in members:
-            model = world.models[name]
-            seconds += model.load_seconds + model.unload_seconds
-            service += model.service_seconds
-        seconds += service / len(members)
-    return seconds, len(wanted)
-
-
-def _set_of(world: World, model: Model) -> tuple[str, ...]:
-    """The first allowed set of `model`; one that the phase excludes stands for itself."""
-    return next(iter(world.sets_of(model.name)), (model.name,))
-
-
 def _serves(world: World, demanded: Sequence[Model]) -> tuple[Action, ...]:
     return tuple(
         Serve(head.id, "its model is resident")
@@ -96,22 +59,43 @@ def _change(world: World, memo: Memo, demanded: Sequence[Model]) -> Verdict:
         if plan is not None:
             return _force(world, memo, claim, plan, wakes)
     ready: list[tuple[bool, float, str, Claim, Plan]] = []
+    held: list[str] = []
     for claim, plan in _plans(world, claims):
         drained_at = _drained_at(world, plan)
-        if drained_at is not None and drained_at <= at:
-            ready.append((not plan.leave, _weight(world, claim.model), claim.model.name, claim, plan))
-        elif drained_at is not None:
+        if drained_at is None:
+            continue
+        if drained_at > at:
             wakes.append(drained_at)
+            continue
+        worth = offer(world, claim.model, plan) if plan.leave else None
+        if worth is not None and not worth.worth:
+            wakes.append(_rent_due(world, claim, worth))
+            held.append(_gathering(claim.model, plan, worth))
+        else:
+            ready.append((not plan.leave, _weight(world, claim.model), claim.model.name, claim, plan))
     if ready:
         *_, chosen, plan = max(ready, key=lambda each: each[:3])
         why = "it fits" if not plan.leave else f"{_names(plan.leave)} drained"
         if chosen.model.wrong_context:
             why = f"wrong context; {why}"
         return Verdict((_as_change(world, chosen, plan, why),), memo, min(wakes, default=None))
-    because = (
+    because = "; ".join(held) or (
         f"{claims[0].model.name} waits for what must leave to be drained, with nobody waiting for it" if claims else ""
     )
     return Verdict((), memo, min(wakes, default=None), because)
+
+
+def _rent_due(world: World, claim: Claim, worth: Offer) -> float:
+    """When the rent will have reached the price if nobody else comes (monotonic seconds)."""
+    weight = sum(WEIGHT[cls] * number for cls, number, _ in claim.model.tally())
+    return world.at + max(0.01, (worth.price - worth.rent) / weight + 0.001)
+
+
+def _gathering(model: Model, plan: Plan, worth: Offer) -> str:
+    return (
+        f"{_names(plan.leave)} stays: {worth.waiting} waiting for {model.name}, worth a change from {worth.enough} on, "
+        f"or at {worth.price:.0f} weighted seconds of waiting ({worth.rent:.0f} by now)"
+    )
 
 
 def _claims(world: World, demanded: Sequence[Model]) -> list[Claim]:
@@ -125,9 +109,9 @@ def _claims(world: World, demanded: Sequence[Model]) -> list[Claim]:
         if wait is None:
             wait = floor(world)
             patience = world.patience
-        due, oldest = None, None
+        due, oldest, ahead = None, None, lead(world, model)
         for head in model.heads():
-            when = max(head.arrived, model.away_since) + max(patience[head.cls], wait)
+            when = max(head.arrived, model.away_since) + max(patience[head.cls], wait) - ahead
             if due is None or when < due:
                 due, oldest = when, head
         claims.append(Claim(model, due, oldest))
@@ -191,6 +175,19 @@ def _home(world: World, memo: Memo) -> Verdict:
         elif model.not_before <= world.at and (plan := _homeward(world, model)) is not None:
             because = f"home: quiet for {world.settle:.0f} s" if home else f"{model.name} is to be kept, and it fits"
             return Verdict((Change(plan.leave, plan.load, because, cause="home"),), memo)
+    if not world.home:
+        return _ahead(world, memo, wakes)
+    return Verdict((), memo, min(wakes, default=None))
+
+
+def _ahead(world: World, memo: Memo, wakes: list[float]) -> Verdict:
+    """Nobody waits and no home is declared: load what is expected next, before it is asked for."""
+    found = foresee.best(world)
+    if found is not None:
+        _, plan, because = found
+        return Verdict((Change(plan.leave, plan.load, because, cause="home"),), memo)
+    if (again := foresee.look_again(world)) is not None:
+        wakes.append(again)
     return Verdict((), memo, min(wakes, default=None))
 
 

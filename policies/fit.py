@@ -152,11 +152,12 @@ def _worth(world: World, model: Model) -> tuple[bool, bool, bool, float, str]:
 
 
 def _loadable(world: World, model: Model, wanted: Model) -> bool:
-    """Members that are not installed, are being replaced, were sent away by a person or pause after a failed load are
-    left out of the plan."""
+    """Members that are not installed, are being replaced, were sent away by a person, pause after a failed load, or of
+    which little is expected, are left out of the plan."""
     if model.name == wanted.name or model.usable:
         return True
-    return model.installed and not model.replacing and not model.sent_away and model.not_before <= world.at
+    may = model.installed and not model.replacing and not model.sent_away and model.not_before <= world.at
+    return may and (bool(model.waiting or model.wishes) or model.keep or world.rides(model))
 
 
 def _wanted_first(models: Sequence[Model]) -> list[Model]:

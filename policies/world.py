@@ -24,6 +24,20 @@ class Plan:
     load: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Requests that came within a moment of each other: when the first did (monotonic seconds; below zero: in an
+    earlier life of the daemon), and what was asked for, with what a second of waiting for it costs."""
+
+    at: float
+    weights: Mapping[str, float]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What was asked for."""
+        return frozenset(self.weights)
+
+
 class Waiting(Protocol):
     """One waiting request."""
 
@@ -83,6 +97,8 @@ class Model(Protocol):
     @property
     def waiting(self) -> int: ...  # requests waiting, wishes left out
     @property
+    def anonymous(self) -> int: ...  # of those waiting, how many are of no known session
+    @property
     def wishes(self) -> int: ...  # preloads waiting: demand without patience
     @property
     def not_before(self) -> float: ...  # no load is tried before this time (pause after a failed load)
@@ -94,6 +110,13 @@ class Model(Protocol):
     def unload_seconds(self) -> float: ...
     @property
     def service_seconds(self) -> float: ...  # mean time a request keeps its slot
+
+    @property
+    def reprompt(self) -> float: ...  # seconds of prompt reading that its warm caches save those likely to come back
+
+    def tally(self) -> Iterable[tuple[str, int, float]]:
+        """Of each class that waits: its name, how many requests, and when they arrived on average."""
+        ...
 
     def heads(self) -> Iterable[Waiting]:
         """The oldest waiting request of each class, highest class first."""
@@ -160,6 +183,19 @@ class World(Protocol):
     def quiet_since(self) -> float: ...  # when the last request ended with none left running or waiting
     @property
     def patience(self) -> Mapping[str, float]: ...
+
+    @property
+    def groups(self) -> Sequence[Group]: ...  # the past, oldest first
+    @property
+    def everybody_waits(self) -> bool: ...  # as many are outstanding as were at any one time lately: no more will come
+
+    def rate(self, model: Model) -> float:
+        """Requests for `model` per second, lately."""
+        ...
+
+    def rides(self, model: Model) -> bool:
+        """Whether a member of a set that nobody waits for is worth loading with the others."""
+        ...
 
     def first(self, model: Model) -> Waiting | None:
         """The waiting request of `model` that the law of promise 4 lets run next."""

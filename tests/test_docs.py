@@ -5,7 +5,7 @@ from datetime import date
 
 import pytest
 
-from policies import default
+from policies import bound, hold
 from policies.world import CLASSES
 from scheduler.core import deadlines, residency, stall
 from scheduler.core.lifecycle import MOVES
@@ -54,11 +54,11 @@ def test_policy_page_repeats_the_policy() -> None:
     settings = settings_of({})
     for name in CLASSES:
         patience = getattr(settings.classes, name).patience
-        assert f"| {name} | {default.WEIGHT[name]:g} | {patience:g} s |" in page
-    assert f"**floor = {default.FLOOR:g} S**" in page
-    assert f"**turn = max({default.SHORTEST_TURN:g} s, floor ÷ 2n)**" in page
-    assert f"at most {100 / default.FLOOR:g} % of the time" in page
-    assert f"(a wish to load weighs {default.WISH_WEIGHT:g}" in page
+        assert f"| {name} | {hold.WEIGHT[name]:g} | {patience:g} s |" in page
+    assert f"**floor = {bound.FLOOR:g} S**" in page
+    assert f"**turn = max({bound.SHORTEST_TURN:g} s, floor ÷ 2n)**" in page
+    assert f"at most {100 / bound.FLOOR:g} % of the time" in page
+    assert f"(a wish to load weighs {hold.WISH_WEIGHT:g}" in page
 
 
 def test_policy_page_reckons_right() -> None:
@@ -67,8 +67,8 @@ def test_policy_page_reckons_right() -> None:
     for quality, coder, fast, total, floor, turn in ((35, 20, 5, 83, 207.5, 51.9), (9, 6, 2, 40, 100, 25)):
         cycle = (quality + 1 + 10) + (coder + 1 + fast + 1 + 10)
         assert cycle == total
-        assert default.FLOOR * cycle == floor
-        assert round(max(default.SHORTEST_TURN, default.FLOOR * cycle / 4), 1) == turn
+        assert bound.FLOOR * cycle == floor
+        assert round(max(bound.SHORTEST_TURN, bound.FLOOR * cycle / 4), 1) == turn
         assert re.search(rf"S = .*{total} s,\s+floor = {floor:g} s,\s+turn = {turn:g} s", page)
 
 

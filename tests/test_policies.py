@@ -8,7 +8,7 @@ from itertools import combinations, permutations
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from policies import POLICIES, default, fit
+from policies import POLICIES, bound, default, fit
 from policies.verdict import Memo
 from scheduler.core import messages as m
 from scheduler.core.config import Config, PhaseConfig
@@ -245,16 +245,16 @@ def test_floor_and_turn() -> None:
     """The floor is 2.5 x load, unload and mean service over the contended sets; a turn half of its share, or 5 s."""
     world = a_story("arrive 1 coder", "arrive 2 quality").machine._world
     cycle = (20 + 1 + 5 + 1 + 10) + (35 + 1 + 10)
-    assert default.floor(world) == pytest.approx(2.5 * cycle)
-    assert default.turn(world) == pytest.approx(2.5 * cycle / 4)
+    assert bound.floor(world) == pytest.approx(2.5 * cycle)
+    assert bound.turn(world) == pytest.approx(2.5 * cycle / 4)
     alone = a_story("arrive 1 coder").machine._world
-    assert default.floor(alone) == pytest.approx(2.5 * 37)
+    assert bound.floor(alone) == pytest.approx(2.5 * 37)
 
 
 def test_only_demand_is_contended() -> None:
     """Health checks and the dead make no set contended."""
     world = a_story("arrive 1 coder probe", "arrive 2 quality").machine._world
-    assert default.floor(world) == pytest.approx(2.5 * 46)
+    assert bound.floor(world) == pytest.approx(2.5 * 46)
 
 
 def test_the_heavier_queue_goes_first() -> None:
@@ -284,7 +284,7 @@ def test_forced_is_remembered() -> None:
     state = story.machine.state
     assert state.transition is not None
     assert state.transition.forced
-    assert state.memo == Memo(1000.0 + 207.5)
+    assert state.memo == Memo(1000.0 + 207.5 - 46.0)  # a load of 35 s and a drain of 11 s ahead of it
 
 
 @pytest.mark.parametrize("policy", POLICIES)

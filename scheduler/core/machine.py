@@ -12,6 +12,7 @@ from scheduler.core import (
     deadlines,
     history,
     idle,
+    learned,
     messages as m,
     operator,
     pins,
@@ -55,6 +56,7 @@ class Machine:
         """Record `fact` and settle. Raises IllegalMove on a bug of the policy or the caller."""
         self.state.at = max(self.state.at, fact.at)
         orders = self._record(fact)
+        learned.pass_time(self.state)
         orders += self._settle()
         return orders
 

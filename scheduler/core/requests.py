@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from scheduler.core import history, naming, rhythm, sizes, turns
+from scheduler.core import history, learned, naming, rhythm, sizes, turns
 from scheduler.core.commands import Cancelled
 from scheduler.core.messages import (
     AnswerProbe,
@@ -167,7 +167,8 @@ def ended(state: CoreState, fact: Ended) -> list[Order]:
     elif fact.outcome == "answered":
         model.last_cut = None
     if fact.outcome == "answered" and request.kind == "request" and (fact.status or 200) < 400:
-        sizes.learn(state, model, fact.service, fact.first_byte, request.body_bytes)
+        learned.answered(state, model, request, fact)
+        sizes.refresh(state, model)
     troubled = fact.outcome == "failed" or bool(fact.error) or (fact.status or 0) >= 500
     if state.passthrough or not (troubled or stray or request.kind == "replace"):
         return []
@@ -274,6 +275,7 @@ def _lease(state: CoreState, model: ModelState, request: Request, because: str) 
     request.sent += 1
     model.running_ids[request.id] = None
     if _is_work(request):
+        learned.forwarded(model, request)
         model.last_used = state.at
     else:
         model.unwanted += 1

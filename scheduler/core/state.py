@@ -61,6 +61,7 @@ class Request:
     named: str = ""  # the full name it was asked by, where the model is kept under another
     cancelled: str = ""  # who ended it, until it has ended
     key: str = ""  # keyed hash of its API key
+    cold: bool = False  # the first after its model was loaded: nothing of its prompt was cached
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,14 @@ class Past:
     session: str = ""  # keyed hash of who asked
     ended_at: float | None = None
     service: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """A prompt with its answer in a runner's cache: tokens, and when it was used last (monotonic seconds)."""
+
+    tokens: float
+    at: float
 
 
 @dataclass(slots=True)
@@ -131,6 +140,17 @@ class ModelState:
     unload_learned: float | None = None
     service_learned: float | None = None
     first_byte_per_byte: float | None = None  # slowest known seconds to the first byte per prompt byte
+    load_cold: float | None = None  # of loads from disk
+    load_warm: float | None = None  # of loads from the page cache
+    token_bytes: float | None = None  # of a request's body for each token of its prompt
+    read_seconds: float | None = None  # for each token of a prompt that nothing was cached of
+    write_seconds: float | None = None  # for each token of an answer
+    output_tokens: float | None = None  # of an answer
+    warm: dict[str, Warm] = field(
+        default_factory=dict
+    )  # by session, or by request where that is not known; oldest first
+    fresh: bool = False  # nothing was read since it was loaded
+    left_after: int | None = None  # bytes loaded in all when it left memory last
     # requests
     queues: dict[str, dict[str, Request]] = field(default_factory=lambda: {c: {} for c in CLASSES})
     waiting: int = 0  # requests in the queues
@@ -260,6 +280,7 @@ class CoreState:
     healed: int = 0
     groups: list[Group] = field(default_factory=list)  # of requests that came within a moment, oldest first
     began: float = 0.0  # when this life began
+    loaded_bytes: int = 0  # of all loads of ours, added up
     peak: int = 0  # most requests under way at one time since `peaked_at`
     peak_before: int = 0  # the same, of the time before that
     peaked_at: float = 0.0

@@ -38,6 +38,8 @@ def enqueue(state: CoreState, model: ModelState, request: Request) -> None:
         queue[other.id] = other
     if request.kind != "preload":
         model.waiting += 1
+        model.anonymous += not request.session
+        model.arrived_sums[request.cls] = model.arrived_sums.get(request.cls, 0.0) + request.arrived
         state.revision += model.waiting == 1
     if model.name not in state.demanded:
         state.demanded[model.name] = None
@@ -54,6 +56,9 @@ def dequeue(state: CoreState, model: ModelState, request: Request) -> None:
     del queue[request.id]
     if request.kind != "preload":
         model.waiting -= 1
+        model.anonymous -= not request.session
+        left = model.arrived_sums[request.cls] - request.arrived
+        model.arrived_sums[request.cls] = left if queue else 0.0  # what rounding adds up goes with the last of them
         state.revision += model.waiting == 0
     if not model.waiting and not model.wishes:
         state.demanded.pop(model.name, None)

@@ -4,12 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from policies import fit
-from policies.world import Model, Plan, World
-from scheduler.core import naming, sizes, turns
+from policies.world import Group, Model, Plan, World
+from scheduler.core import naming, rhythm, sizes, turns
 from scheduler.core.config import Config, PhaseConfig
 from scheduler.core.state import CoreState, ModelState, Request, TransitionState
 
 T = TypeVar("T")
+
+FEW = 10  # requests from which on it is known who is asked for
+STAY = 120.0  # seconds that a set stays, about
+EVEN = 0.7  # requests expected in a stay: as likely as not that somebody comes (1 - 1/e^0.7)
 
 
 class Sets:
@@ -147,6 +151,25 @@ class WorldView:
     @property
     def quiet_since(self) -> float:
         return self._state.quiet_since
+
+    @property
+    def groups(self) -> Sequence[Group]:
+        return self._state.groups
+
+    @property
+    def everybody_waits(self) -> bool:
+        return rhythm.everybody_waits(self._state)
+
+    def rate(self, model: Model) -> float:
+        """Requests for `model` per second, lately."""
+        return rhythm.rate(self._state, self._state.models[model.name])
+
+    def rides(self, model: Model) -> bool:
+        """Whether a member of a set that nobody waits for is worth loading with the others."""
+        state = self._state
+        if len(state.history) < FEW or model.name in self.home:
+            return True
+        return self.rate(model) * STAY > EVEN
 
     def first(self, model: Model) -> Request | None:
         """The waiting request of `model` to run next."""

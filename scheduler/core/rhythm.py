@@ -1,0 +1,56 @@
+"""How often each model is asked for, and whether everybody who asks is waiting already: kept as requests arrive."""
+
+import math
+
+from policies.hold import WEIGHT
+from policies.world import Group
+from scheduler.core.state import CoreState, ModelState, Request
+
+FEW = 120.0  # seconds: of a shorter time nothing can be said
+FADES = 600.0  # seconds in which an arrival has faded to 1/e
+MOMENT = 3.0  # seconds: who comes within them of the first belongs to one group
+CROWD = 3  # requests at one time: of fewer nothing can be said
+GROUPS = 1000  # groups that are remembered
+PEAK = 300.0  # seconds after which a peak begins to be forgotten
+
+
+def arrived(state: CoreState, request: Request) -> None:
+    """Take down that `request`, which is among `state.requests` already, has come."""
+    if request.kind != "request":
+        return
+    model = state.models[request.model]
+    model.pulse = _faded(model, state.at) + 1.0
+    model.pulse_at = state.at
+    _join(state, request)
+    if state.at - state.peaked_at > PEAK:
+        state.peak_before, state.peak = state.peak, 0
+        state.peaked_at = state.at
+    state.peak = max(state.peak, len(state.requests))
+
+
+def _join(state: CoreState, request: Request) -> None:
+    """Take `request` into the group of this moment, or begin one."""
+    weight, groups = WEIGHT[request.cls], state.groups
+    if groups and request.arrived - groups[-1].at <= MOMENT:
+        known = groups[-1].weights
+        if known.get(request.model, 0.0) < weight:
+            groups[-1] = Group(groups[-1].at, {**known, request.model: weight})
+        return
+    groups.append(Group(request.arrived, {request.model: weight}))
+    if len(groups) > GROUPS:
+        del groups[: GROUPS // 10]
+
+
+def rate(state: CoreState, model: ModelState) -> float:
+    """Requests for `model` per second lately; what was before this life of the daemon began is not known."""
+    known = 1.0 - math.exp(-max(FEW, state.at - state.began) / FADES)
+    return _faded(model, state.at) / (FADES * known)
+
+
+def everybody_waits(state: CoreState) -> bool:
+    """Whether as many requests are under way as were at any one time lately: clients that wait send nothing more."""
+    return len(state.requests) >= max(CROWD, state.peak, state.peak_before)
+
+
+def _faded(model: ModelState, at: float) -> float:
+    return model.pulse * math.exp((model.pulse_at - at) / FADES) if model.pulse else 0.0
