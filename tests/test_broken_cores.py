@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from policies import default, fifo, fit
+from policies import bound, default, fifo, fit
 from policies.verdict import Change
 from policies.world import Plan
 from scheduler.core import lifecycle, messages as m, operator, refusals, requests, residency, stall, transition, turns
@@ -197,8 +197,8 @@ def no_forced_change(patch: pytest.MonkeyPatch) -> None:
 
 @broken("P4 (bound)")
 def patience_is_stretched(patch: pytest.MonkeyPatch) -> None:
-    """The floor under every patience is four times what it should be."""
-    patch.setattr(default, "FLOOR", 10.0)
+    """The floor under every patience is four times what the policy says it is."""
+    patch.setattr(default, "floor", lambda world: 4.0 * bound.floor(world))
 
 
 @broken("P4 (bound)")
