@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
 
 import pytest
 
 from scheduler.simulator import baselines
 from scheduler.simulator.baselines_sets import allowed_sets
+from scheduler.simulator.baselines_stage import Asked, Stage
+from scheduler.simulator.generate import host_for, make
 from scheduler.simulator.host import CODER, FAST, GB, QUALITY, documented, pairs_host
 from scheduler.simulator.workload import Job
 from tests.orientation import Pair, pairs
@@ -133,3 +136,35 @@ def test_what_the_host_lacks_stays_unserved() -> None:
     for name in ("lru", "sets", "fifo"):
         result = baselines.run(name, jobs, pairs_host())
         assert (result.unserved, [served.job.id for served in result.served]) == (2, ["c"])
+
+
+@pytest.mark.parametrize("name", baselines.NAMES)
+def test_slots_and_order_hold(name: str) -> None:
+    """Nobody starts before arriving or before whom he waits for, and never are more slots in use than a model has."""
+    for workload in ("orchestra", "few-agents", "bursts-and-probes-60s", "three-way"):
+        jobs, host = make(workload, 7), host_for(workload, 38)
+        result = baselines.run(name, jobs, host)
+        assert (result.unserved, len(result.served)) == (0, len(jobs))
+        ended = {served.job.id: served.ended for served in result.served}
+        for served in result.served:
+            assert served.arrived <= served.started <= served.ended
+            if served.job.after:
+                last = max(ended[other] for other in served.job.after)
+                assert served.arrived == pytest.approx(last + served.job.think)
+        for model in host.models:
+            mine = [one for one in result.served if one.job.model == model.name and one.ended > one.started]
+            steps = sorted([(one.started, 1) for one in mine] + [(one.ended, -1) for one in mine])
+            assert max(accumulate(step for _, step in steps)) <= model.parallel
+
+
+def test_the_stage_refuses_what_no_machine_can_do() -> None:
+    """A load beyond the budget, an unload of a loading model, a request to an absent one: each is an error."""
+    stage = Stage(documented(38 * GB))
+    quality, fast = stage.places[QUALITY], stage.places[FAST]
+    stage.load(quality)
+    with pytest.raises(RuntimeError, match="cannot be loaded"):
+        stage.load(fast)
+    with pytest.raises(RuntimeError, match="cannot be unloaded"):
+        stage.unload(quality)
+    with pytest.raises(RuntimeError, match="cannot take"):
+        stage.admit(fast, Asked(Job("a", FAST, 1.0, "helper", t=0.0), 0.0))

@@ -15,7 +15,7 @@ FRESH = 600.0  # seconds after which a session that comes back counts as a new o
 BURST = 20.0  # seconds of quiet after which the next request begins a burst
 PEAK = 300.0  # seconds that the largest number of outstanding requests is remembered
 SHARE = 0.2  # of the newest service time in the mean
-SERVICE = 8.0  # seconds assumed of a model that has never served
+SERVICE = 3.0  # seconds assumed of a model that has never served
 
 
 class Decaying:
