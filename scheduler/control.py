@@ -98,7 +98,7 @@ class Control:
             case bodies.RequestBody():
                 return c.Cancelled(at, body.request, by)
             case bodies.SwitchBody():
-                return c.PassthroughSet(at, body.on, by)
+                return (c.QuietSet if command == "quiet" else c.PassthroughSet)(at, body.on, by)
         return c.Resumed(at, by)
 
     def _post(self, command: str, fact: c.Command, model: str) -> Answer:

@@ -122,7 +122,7 @@ class RequestBody(Body):
 
 
 class SwitchBody(Body):
-    """`passthrough`."""
+    """`passthrough`, `quiet`."""
 
     on: bool
 
@@ -137,6 +137,7 @@ SHAPES: dict[str, type[Body]] = {
     "resume": Body,
     "cancel": RequestBody,
     "passthrough": SwitchBody,
+    "quiet": SwitchBody,
     "reload": Body,
 }
 """The shape of each command's body."""

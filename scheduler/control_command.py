@@ -187,9 +187,19 @@ def passthrough(
     json_out: JsonOption = False,
 ) -> None:
     """The escape hatch. on: forward everything unscheduled, as if we were not there. off: adopt what is in memory."""
-    if switch not in ("on", "off"):
-        raise typer.BadParameter(f"{switch!r} is neither on nor off", param_hint="on|off")
-    _Line(url, config, state, json_out, by).give("passthrough", {"on": switch == "on"})
+    _switch(_Line(url, config, state, json_out, by), "passthrough", switch)
+
+
+def quiet(
+    switch: Annotated[str, typer.Argument(metavar="on|off", help="Whether nothing is loaded unasked.")],
+    url: UrlOption = None,
+    config: ConfigOption = None,
+    state: StateOption = None,
+    by: By = None,
+    json_out: JsonOption = False,
+) -> None:
+    """on: load nothing unasked, neither home nor what may be wanted soon, until off or the end of quiet hours."""
+    _switch(_Line(url, config, state, json_out, by), "quiet", switch)
 
 
 def reload(
@@ -201,6 +211,12 @@ def reload(
 ) -> None:
     """Have the daemon read its configuration again, as SIGHUP does; a bad one is refused and the old one stays."""
     _Line(url, config, state, json_out, by).give("reload", {})
+
+
+def _switch(line: _Line, name: str, switch: str) -> None:
+    if switch not in ("on", "off"):
+        raise typer.BadParameter(f"{switch!r} is neither on nor off", param_hint="on|off")
+    line.give(name, {"on": switch == "on"})
 
 
 def _loaded(line: _Line, model: str) -> str:

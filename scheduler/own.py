@@ -58,6 +58,7 @@ class OwnCalls:
         return {
             "/status": lambda _: self.status(),
             "/why": self._why,
+            "/bounds": lambda _: self._bounds(),
             "/healthz": lambda _: (200, {"status": "ok"}),
             "/readyz": lambda _: self._readiness(),
         }
@@ -91,6 +92,13 @@ class OwnCalls:
         )
         dispatcher = known.dispatcher
         return 200, status.build(dispatcher.state, dispatcher.now(), time.time(), progress, known.ledger, around)
+
+    def _bounds(self) -> Answer:
+        """Within how long a change begins for a request of each class."""
+        from scheduler.bounds import bounds
+
+        dispatcher = self._known.dispatcher
+        return 200, bounds(dispatcher.state, dispatcher.now())
 
     def _why(self, query: Mapping[str, str]) -> Answer:
         """What `request` waits for or how it ended, or what one for `model` would meet."""

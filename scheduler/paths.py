@@ -56,7 +56,7 @@ _TABLE: tuple[tuple[str, str, RouteKind, Dialect], ...] = (
 )
 DEMANDS: Mapping[str, Dialect] = MappingProxyType({path: d for _, path, kind, d in _TABLE if kind == "demand"})
 """What needs a model in memory: path -> dialect."""
-OWN = frozenset({"/status", "/healthz", "/readyz", "/why"})
+OWN = frozenset({"/status", "/healthz", "/readyz", "/why", "/bounds"})
 CONTROL = "/control/"  # what begins so is a command, whatever the method
 _METHODS = ("HEAD", "GET", "POST", "DELETE")  # in gin's order of trees: that of `Allow`
 

@@ -54,7 +54,7 @@ def why(
 ) -> Why:
     """What a request of class `cls` for `name` (the model's full name) would meet at `now`; changes nothing. `wish` is
     the last one to unload the model that was not followed."""
-    trial = Machine(copy_of(_head_of(state)))
+    trial = Machine(copy_of(head_of(state)))
     orders = trial.step(m.Arrived(now, TRIAL, name, cls=cls, alias=alias))
     sets = Sets(state.config, state.phase)
     model = state.models.get(name) or ModelState(name)
@@ -83,7 +83,7 @@ def why(
     return answer
 
 
-def _head_of(state: CoreState) -> CoreState:
+def head_of(state: CoreState) -> CoreState:
     """The state with the head of each queue alone; how many wait and run is told as it is."""
     models = {name: _head_of_model(model) for name, model in state.models.items()}
     kept: dict[str, Request] = {}

@@ -122,6 +122,16 @@ async def test_a_day_at_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert (code, said.startswith("PASSTHROUGH")) == (1, True)
         await ada.does("passthrough", "off")
         assert "Nothing in it has changed." in await ada.does("reload")
+        assert "nothing is loaded unasked" in await ada.does("quiet", "on")
+        assert (await ada.status())["quiet"] == "ada"
+        assert (await ada.run("quiet", "on"))[0] == 1
+        await ada.does("quiet", "off")
+        assert (await ada.status())["quiet"] == ""
+        code, said, _ = await ada.run("bounds", state=False)
+        assert (code, "Unbounded: the longest running request" in said) == (0, True)
+        told = json.loads((await ada.run("bounds", "--json", state=False))[1])
+        assert [each["cls"] for each in told["classes"]] == ["interactive", "agent", "helper", "batch"]
+        assert {each["set"] for each in told["contended"]} == {"quality", "coding"}
         assert (await ada.run("pin", "gpt-4", "--for", "25h"))[2].startswith('for "25h" is longer than a day')
 
 
@@ -149,6 +159,9 @@ async def test_what_ends_with_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     code, told = await gone.reads("resume")
     assert (code, f"no scheduler answers at {url}" in told["error"]) == (2, True)
     assert (await gone.run("passthrough", "maybe"))[0] == 2
+    assert (await gone.run("quiet", "maybe"))[0] == 2
+    code, said, _ = await gone.run("bounds", "--json", state=False)
+    assert (code, json.loads(said)["stated"]) == (2, None)
 
 
 def test_every_command_is_offered() -> None:
