@@ -55,7 +55,9 @@ class Machine:
     def step(self, fact: m.Fact) -> list[m.Order]:
         """Record `fact` and settle. Raises IllegalMove on a bug of the policy or the caller."""
         self.state.at = max(self.state.at, fact.at)
-        orders = self._record(fact)
+        probe = isinstance(fact, m.Arrived) and fact.kind == "probe"
+        orders = self._settle() if probe else []  # what time alone made due comes first: a probe begins nothing (P5)
+        orders += self._record(fact)
         learned.pass_time(self.state)
         orders += self._settle()
         return orders
