@@ -288,6 +288,16 @@ def tokens(demand: Demand, tail: bytes) -> tuple[int | None, int | None]:
     return _count(tail, prompt), _count(tail, output)
 
 
+def seconds(demand: Demand, tail: bytes) -> tuple[float | None, float | None]:
+    """Seconds that Ollama says it read the prompt (what was not cached of it) and wrote the answer; None: not told,
+    which only its own dialects do."""
+    if demand.dialect not in NATIVE:
+        return None, None
+    told = (_count(tail, field) for field in (b'"prompt_eval_duration":', b'"eval_duration":'))
+    read, wrote = (None if nanoseconds is None else nanoseconds / 1e9 for nanoseconds in told)
+    return read, wrote
+
+
 def _count(tail: bytes, field: bytes) -> int | None:
     """The number after the last `field` that is one: not part of a longer name, not inside a text."""
     at = len(tail)

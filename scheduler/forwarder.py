@@ -198,7 +198,9 @@ class Forwarder:
     def _ended(self, run: Run, outcome: Outcome, *, error: str = "", cut: bool = False) -> Ended:
         now = self._inbox.now()
         reply = run.reply
-        prompt, output = answers.tokens(run.exchange.demand, bytes(run.tail[-answers.TAIL :]))
+        tail = bytes(run.tail[-answers.TAIL :])
+        prompt, output = answers.tokens(run.exchange.demand, tail)
+        read, wrote = answers.seconds(run.exchange.demand, tail)
         return Ended(
             now,
             run.exchange.id,
@@ -210,6 +212,8 @@ class Forwarder:
             status=reply.status or None if reply else None,
             cut=cut,
             error=error,
+            prompt_seconds=read,
+            output_seconds=wrote,
         )
 
     def _whole(self, run: Run, reply: Reply) -> Ended:

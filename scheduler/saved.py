@@ -15,12 +15,12 @@ from pydantic import Field, TypeAdapter, ValidationError
 from scheduler.core import sizes
 from scheduler.core.history import PAST
 from scheduler.core.machine import Machine
-from scheduler.core.state import CoreState, ModelState, Past
+from scheduler.core.state import CoreState, ModelState, Past, Warm
 
 log = logging.getLogger(__name__)
 
 FORMAT = 2
-READ = (1, FORMAT)  # 1 had no history
+READ = (1, FORMAT)  # 1 had no history and no rates
 KEY_BYTES = 32
 
 Whole = Annotated[int, Field(ge=0)]
@@ -39,6 +39,12 @@ class Learned:
     unload_learned: Seconds | None = None
     service_learned: Seconds | None = None
     first_byte_per_byte: Seconds | None = None
+    load_cold: Seconds | None = None
+    load_warm: Seconds | None = None
+    token_bytes: Seconds | None = None
+    read_seconds: Seconds | None = None
+    write_seconds: Seconds | None = None
+    output_tokens: Seconds | None = None
 
 
 class Arrival(NamedTuple):
@@ -52,6 +58,14 @@ class Arrival(NamedTuple):
     service: Seconds | None
 
 
+class WarmPrompt(NamedTuple):
+    """A prompt in the cache of a resident runner, which outlives us: `at` in seconds since 1970."""
+
+    session: str
+    tokens: Seconds
+    at: Wall
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
     """The whole file. An empty phase: none was saved."""
@@ -60,6 +74,7 @@ class Saved:
     phase: str = ""
     models: dict[str, Learned] = field(default_factory=dict)
     history: list[Arrival] = field(default_factory=list)  # in order of arrival
+    warm: dict[str, list[WarmPrompt]] = field(default_factory=dict)  # by model, oldest first
 
 
 _NOTHING = Learned()
@@ -118,7 +133,14 @@ def saved_of(state: CoreState, ahead: float) -> Saved:
         if (model.installed or state.listed is None) and (learned := _learned(model)) != _NOTHING
     }
     phase = state.phase if state.phase != state.config.phase else ""
-    return Saved(FORMAT, phase, models, list(_arrivals(state, ahead)))
+    warm = {
+        name: [
+            WarmPrompt(session, known.tokens, known.at + ahead) for session, known in state.models[name].warm.items()
+        ]
+        for name in state.present
+        if state.models[name].warm
+    }
+    return Saved(FORMAT, phase, models, list(_arrivals(state, ahead)), warm)
 
 
 def apply(saved: Saved, fresh: Machine, ahead: float) -> Machine:
@@ -139,6 +161,9 @@ def apply(saved: Saved, fresh: Machine, ahead: float) -> Machine:
         for each in fields(Learned):
             setattr(model, each.name, getattr(learned, each.name))
         sizes.refresh(state, model)
+    for name, prompts in saved.warm.items():
+        if name in saved.models:  # it counts if the model is still resident, as long as it is
+            state.models[name].warm = {p.session: Warm(p.tokens, min(p.at - ahead, state.at)) for p in prompts}
     state.history = _history(saved.history[-PAST:], state.at, ahead)
     return Machine(state)  # what a machine keeps beside its state depends on the phase
 

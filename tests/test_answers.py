@@ -17,6 +17,7 @@ from scheduler.answers import (
     error,
     error_in_stream,
     go_json,
+    seconds,
     tokens,
     wish,
 )
@@ -337,6 +338,15 @@ def test_our_own_error_ends_a_stream(dialect: Dialect) -> None:
 def test_token_counts(dialect: Dialect, answer: str, counts: tuple[Any, Any]) -> None:
     """They are read from the end, and only where the answer itself tells them."""
     assert tokens(demand(dialect), answer.encode()[-TAIL:]) == counts
+
+
+def test_ollamas_own_seconds() -> None:
+    """Its own dialects tell how long it read and wrote; the others do not."""
+    answer = b'{"model":"m","response":"\\"eval_duration\\":9","done":true,"total_duration":7000000000,'
+    answer += b'"prompt_eval_count":200,"prompt_eval_duration":2500000000,"eval_count":8,"eval_duration":400000000}'
+    assert seconds(demand("generate"), answer) == (2.5, 0.4)
+    assert seconds(demand("generate"), answer[:40]) == (None, None)
+    assert seconds(demand("openai-chat"), answer) == (None, None)
 
 
 def test_a_tail_full_of_near_misses_is_cheap() -> None:

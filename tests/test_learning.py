@@ -1,11 +1,15 @@
 """What the core learns of a model, from whom, and what is reckoned with before it was learned."""
 
+import math
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from scheduler.core import messages as m, sizes
+from scheduler.core import learned, messages as m, sizes
 from scheduler.core.config import Config, ModelConfig
 from scheduler.core.machine import Machine
-from scheduler.core.state import ModelState, Past
+from scheduler.core.state import ModelState, Past, Request
 from tests.scenario import START, Story, Told
 
 GB = 10**9
@@ -190,3 +194,216 @@ def test_sleep_makes_the_past_older() -> None:
     """The monotonic clock stands while the machine sleeps; arrivals before it are longer ago than it says."""
     slept = past("arrive 1 fast", "wait 20s", "ended 1", "gap 1h", "arrive 2 fast")
     assert [(p.at, p.ended_at) for p in slept] == [(START - 3600, START + 20 - 3600), (START + 20, None)]
+
+
+# --- loads from disk and from the page cache ---------------------------------------------------------------------
+
+TWO = ("budget 38GB", "model small 5GB", "model medium 20GB", "model large 35GB")
+
+
+def turn(name: str, after: str, took: str) -> tuple[str, ...]:
+    """A request that brings `name` in, for which `after` leaves."""
+    return (f"arrive {name} {name}", f"unloaded {after}", f"wait {took}", f"loaded {name}", f"ended {name}")
+
+
+def test_a_load_from_disk_and_one_from_the_page_cache_are_told_apart() -> None:
+    """What left a moment ago and still fits into the device beside what was loaded since loads as quickly as that
+    did before; what a large model has pushed out of the cache loads as from disk."""
+    story = a_story("arrive small small", "wait 12s", "loaded small", "ended small", stage=TWO)
+    model = story.machine.state.models["small"]
+    assert (model.load_cold, model.load_warm) == (12.0, None)
+    for line in ("unload small", "unloaded small", "arrive 2 small", "wait 2s", "loaded small", "ended 2"):
+        story.tell(line)
+    assert (model.load_cold, model.load_warm) == (12.0, 2.0)
+    assert model.load_seconds == 12.0  # while it is resident nobody knows what is loaded before it comes back
+    story.tell("unload small")
+    story.tell("unloaded small")
+    assert model.load_seconds == 2.0
+    for line in ("arrive 3 large", "wait 40s", "loaded large"):
+        story.tell(line)
+    assert model.load_seconds == 12.0
+    for line in ("ended 3", "arrive 4 small", "unloaded large", "wait 20s", "loaded small"):
+        story.tell(line)
+    assert model.load_cold == pytest.approx(14.4)
+    assert model.load_warm == 2.0
+
+
+def test_a_load_from_the_cache_says_nothing_of_one_from_disk() -> None:
+    """A model whose only load was warm (it was adopted before) is reckoned with by its size once it is cold."""
+    stage = (*TWO, "resident medium")
+    story = a_story("unload medium", "unloaded medium", "arrive 1 medium", "wait 1s", "loaded medium", stage=stage)
+    model = story.machine.state.models["medium"]
+    assert model.load_warm == 1.0
+    assert model.load_seconds == 20.0
+    story.tell("ended 1")
+    story.tell("unload medium")
+    story.tell("unloaded medium")
+    assert model.load_seconds == 1.0
+    story.residents(["medium"])
+    assert model.load_seconds == 20.0  # somebody else loaded it
+
+
+def test_one_outlier_counts_for_four_times_the_mean() -> None:
+    """A machine that slept in the middle of a load does not make every load take hours."""
+    assert learned.mean(10.0, 28_800.0) == pytest.approx(10.0 + 0.3 * 30.0)
+    assert learned.mean(10.0, 0.001) == pytest.approx(10.0 - 0.3 * 7.5)
+    assert learned.mean(None, 28_800.0) == 28_800.0
+    assert learned.mean(10.0, 80.0, learned.FAR_SERVICE) == pytest.approx(31.0)
+
+
+# --- tokens --------------------------------------------------------------------------------------------------------
+
+
+def told(story: Story, prompt: int | None, output: int | None, after: float, **more: Any) -> None:
+    """The request under way is answered `after` seconds; Ollama tells its tokens."""
+    (name,) = story.machine.state.models["fast"].running_ids
+    story.wait(after)
+    story.post(m.Ended(story.at, name, "answered", service=after, prompt_tokens=prompt, output_tokens=output, **more))
+
+
+def a_loaded_story(*stage: str) -> Story:
+    """A model that was loaded just now, and the first request for it, of 4,000 bytes, under way."""
+    story = a_story(stage=("budget 38GB", "model fast 5GB", *stage))
+    ask(story, "1", "ann", 4_000)
+    story.tell("wait 5s")
+    story.tell("loaded fast")
+    return story
+
+
+def ask(story: Story, name: str, session: str, body: int = 4_000) -> None:
+    """A request of this session."""
+    story.post(m.Arrived(story.at, name, "fast", session=session, body_bytes=body))
+
+
+def fast_in(story: Story) -> ModelState:
+    """What is known of the model."""
+    return story.machine.state.models["fast"]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"first_byte": 5.0},  # a stream: reading ends with the first byte
+        {"first_byte": 11.9, "prompt_seconds": 5.0, "output_seconds": 7.0},  # not streamed: Ollama tells
+        {"first_byte": 2.0, "prompt_seconds": 5.0, "output_seconds": 7.0},  # what Ollama tells outweighs
+    ],
+)
+def test_rates_of_reading_and_writing_are_learned(how: dict[str, float]) -> None:
+    """1,000 tokens in 5 s and 100 in 7 s, whether that is told by Ollama or by when the first byte came."""
+    story = a_loaded_story()
+    told(story, 1_000, 100, 12.0, **how)
+    model = fast_in(story)
+    assert model.read_seconds == pytest.approx(0.005)
+    assert model.write_seconds == pytest.approx(0.07)
+    assert (model.output_tokens, model.token_bytes) == (100.0, 4.0)
+
+
+def test_an_answer_in_one_piece_that_tells_no_seconds_teaches_no_rate() -> None:
+    """Nobody can say what of it was reading."""
+    story = a_loaded_story()
+    told(story, 1_000, 100, 12.0, first_byte=11.9)
+    assert (fast_in(story).read_seconds, fast_in(story).write_seconds) == (None, None)
+
+
+def test_only_a_cold_prompt_tells_how_quickly_one_is_read() -> None:
+    """The second request finds its prompt cached: what Ollama says it took is no measure of its tokens."""
+    story = a_loaded_story()
+    told(story, 1_000, 100, 12.0, prompt_seconds=5.0, output_seconds=7.0)
+    ask(story, "2", "ann")
+    told(story, 1_200, 100, 8.0, prompt_seconds=0.5, output_seconds=7.0)
+    assert fast_in(story).read_seconds == pytest.approx(0.005)
+
+
+def test_a_health_check_leaves_the_first_prompt_cold() -> None:
+    """What it reads is nothing beside a conversation."""
+    story = a_story(stage=("budget 38GB", "model fast 5GB"))
+    for line in ("load fast", "wait 5s", "loaded fast", "arrive p fast probe", "ended p"):
+        story.tell(line)
+    ask(story, "1", "ann")
+    told(story, 1_000, 100, 12.0, prompt_seconds=5.0)
+    assert fast_in(story).read_seconds == pytest.approx(0.005)
+
+
+def test_service_is_reckoned_from_tokens() -> None:
+    """What is unread of a prompt at the learned rate and a mean answer; the mean of all where no rate is known."""
+    story = a_loaded_story()
+    model = fast_in(story)
+    later = Request("x", 9, "fast", "interactive", "request", story.at, session="bob", body_bytes=8_000)
+    assert learned.service_seconds(model, later) == 10.0
+    told(story, 1_000, 100, 12.0, prompt_seconds=5.0, output_seconds=7.0)
+    assert learned.service_seconds(model, later) == pytest.approx(2_000 * 0.005 + 7.0)
+    again = replace(later, session="ann", body_bytes=6_000)  # 1,500 tokens, of which 1,100 are cached
+    assert learned.service_seconds(model, again) == pytest.approx(400 * 0.005 + 7.0)
+
+
+# --- warm prompts --------------------------------------------------------------------------------------------------
+
+
+def test_what_an_eviction_would_have_read_again() -> None:
+    """A conversation of 100,000 tokens read at 200 a second is 500 s that leave with its model; the chance that it is
+    asked for again fades with ten minutes, is none after half an hour, and nothing is left of it with the model."""
+    story = a_loaded_story()
+    told(story, 100_000, 0, 500.0, prompt_seconds=500.0)
+    model = fast_in(story)
+    assert model.reprompt == pytest.approx(500.0)
+    story.wait(600.0)
+    story.post(m.Ticked(story.at))
+    assert model.reprompt == pytest.approx(500.0 / math.e, rel=0.11)
+    ask(story, "2", "ann", 440_000)
+    told(story, 110_000, 0, 50.0, prompt_seconds=50.0)
+    assert model.reprompt == pytest.approx(550.0)
+    assert len(model.warm) == 1
+    story.wait(1_801.0)
+    story.post(m.Ticked(story.at))
+    assert (model.reprompt, model.warm) == (0.0, {})
+    ask(story, "3", "ann", 440_000)
+    told(story, 110_000, 0, 550.0, prompt_seconds=550.0)
+    assert model.reprompt == pytest.approx(550.0)
+    story.tell("unload fast")
+    story.tell("unloaded fast")
+    assert (model.reprompt, model.warm) == (0.0, {})
+
+
+def test_what_is_lost_is_known_when_the_policy_decides() -> None:
+    """In the step that drains the model its prompt is already reckoned with, and what was derived before is stale."""
+    story = a_loaded_story()
+    seen = story.machine.state.revision
+    told(story, 100_000, 0, 500.0, prompt_seconds=500.0)
+    revision = story.machine.state.revision
+    assert revision > seen
+    story.post(m.Ticked(story.at + 1.0))
+    assert (fast_in(story).reprompt, story.machine.state.revision) == (500.0, revision)
+    story.post(m.Ticked(story.at + 120.0))
+    assert fast_in(story).reprompt < 450.0
+    assert story.machine.state.revision == revision + 1
+
+
+def test_a_slot_keeps_one_prompt() -> None:
+    """Without room beyond the slots the prompt of the one who asked before is pushed out; two slots keep two."""
+    for slots in (1, 2):
+        story = a_loaded_story()
+        fast_in(story).parallel = slots
+        told(story, 1_000, 0, 5.0, prompt_seconds=5.0)
+        for number, name in enumerate(("bob", "ann", "cyd")):
+            ask(story, f"{number}", name)
+            told(story, 1_000, 0, 5.0, prompt_seconds=5.0)
+        assert list(fast_in(story).warm) == ["ann", "cyd"][-slots:]
+
+
+def test_the_runners_own_cache_keeps_what_it_has_room_for() -> None:
+    """8 GiB at the bytes of a token hold so many more prompts, and never more than 64 are kept account of."""
+    for kv, kept in ((2_000_000, 5), (1_000, 64)):  # 4,294 tokens in main memory, and the slot's own 1,000
+        story = a_story(stage=("budget 38GB", f"model fast 5GB kv {kv} ctx 4096", "resident fast"))
+        for n in range(70):
+            ask(story, str(n), f"s{n}")
+            told(story, 1_000, 0, 5.0)
+        assert list(fast_in(story).warm) == [f"s{n}" for n in range(70 - kept, 70)]
+
+
+def test_prompts_of_nobody_are_each_their_own() -> None:
+    """Who asks without a name does not add to another's conversation."""
+    story = a_story(stage=("budget 38GB", "model fast 5GB kv 1000 ctx 4096", "resident fast"))
+    for n in range(3):
+        ask(story, str(n), "")
+        told(story, 1_000, 0, 5.0)
+    assert len(fast_in(story).warm) == 3

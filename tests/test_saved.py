@@ -7,6 +7,7 @@ import pytest
 
 from scheduler.core import messages as m
 from scheduler.core.machine import Machine
+from scheduler.core.state import Warm
 from scheduler.saved import Learned, Saved, apply, key, load, save
 from tests.played import CODER, CONFIG, FAST, QUALITY, SIZES, Play
 
@@ -32,7 +33,8 @@ def test_learned_values_survive(tmp_path: Path) -> None:
     for name in SIZES:
         was, now = old.state.models[name], new.state.models[name]
         assert was.load_learned is not None
-        assert now.load_seconds == was.load_seconds == was.load_learned
+        assert (now.load_cold, now.load_warm, now.load_learned) == (was.load_cold, was.load_warm, was.load_learned)
+        assert now.load_seconds == (was.load_cold or was.load_learned)
         assert (now.unload_seconds, now.service_seconds) == (was.unload_seconds, was.service_seconds)
         assert (now.measured, now.unaided, now.digest) == (was.measured, was.unaided, was.digest)
         assert now.first_byte_per_byte == was.first_byte_per_byte
@@ -61,6 +63,7 @@ def test_the_phase_is_in_force_at_once(tmp_path: Path) -> None:
 def test_past_arrivals_survive(tmp_path: Path) -> None:
     """They come back in order, as long ago by the wall clock as they are, before whatever the new life sees."""
     old = learned_machine()
+    old.step(m.Arrived(old.state.at, "under way", FAST))  # it will not outlive us
     over = [past for past in old.state.history.values() if past.ended_at is not None]
     assert len(over) > 200
     save(tmp_path / "learned.json", old.state, AHEAD)
@@ -74,6 +77,25 @@ def test_past_arrivals_survive(tmp_path: Path) -> None:
     assert [past.at - back[0].at for past in back] == pytest.approx([past.at - over[0].at for past in over], abs=1e-3)
     new.step(m.Arrived(6.0, "r1", FAST))
     assert [past.at for past in new.state.history.values()][-1] == 6.0
+
+
+def test_a_warm_prompt_outlives_us_in_its_runner(tmp_path: Path) -> None:
+    """The rates come back, and with the model still resident what its eviction would cost; a load begins anew."""
+    old = learned_machine()
+    fast = old.state.models[FAST]
+    old.step(m.Residents(old.state.at, old.state.at, (m.Resident(FAST, SIZES[FAST], 32768),)))
+    fast.warm = {"ann": Warm(100_000.0, old.state.at)}
+    fast.read_seconds, fast.write_seconds, fast.output_tokens, fast.token_bytes = 0.005, 0.07, 100.0, 4.0
+    save(tmp_path / "learned.json", old.state, AHEAD)
+    new = apply(load(tmp_path / "learned.json"), Machine.fresh(CONFIG, 5.0), AHEAD + old.state.at - 5.0 + 60.0)
+    new.step(m.MemorySeen(5.0, 38 * 10**9, "set"))
+    now = new.state.models[FAST]
+    assert now.warm == {"ann": Warm(100_000.0, pytest.approx(-55.0))}
+    assert (now.read_seconds, now.write_seconds, now.output_tokens, now.token_bytes) == (0.005, 0.07, 100.0, 4.0)
+    assert now.reprompt == 0.0
+    new.step(m.OllamaUp(5.0, "0.32.0"))
+    new.step(m.Residents(5.0, 5.0, (m.Resident(FAST, SIZES[FAST], 32768),)))
+    assert now.reprompt == pytest.approx(500.0 * 0.905, rel=0.01)
 
 
 def test_a_wall_clock_set_back_puts_nothing_into_the_future(tmp_path: Path) -> None:

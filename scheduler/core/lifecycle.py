@@ -1,6 +1,7 @@
 """The stay of one model in memory, as a table of legal moves; every change of a model's state goes through `move`."""
 
 from policies.world import State
+from scheduler.core import learned
 from scheduler.core.state import CoreState, ModelState
 
 MOVES: dict[tuple[State, State], str] = {
@@ -35,9 +36,13 @@ def move(state: CoreState, model: ModelState, to: State, at: float) -> None:
         model.wrong_context = model.stalled = False
         model.idle_engine_since = model.last_cut = None
         state.present.pop(model.name, None)
+        if model.state != "loading":
+            learned.gone(state, model)
     else:
         state.present.setdefault(model.name)
         model.sent_away = model.sent_away and model.state != "absent"
+        if model.state == "absent" and to == "ready":
+            learned.came(model)
     state.revision += 1
     model.state = to
     model.since = at

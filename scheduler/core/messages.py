@@ -83,6 +83,8 @@ class Ended:
     status: int | None = None
     cut: bool = False  # we closed Ollama's answer before its end: the next first byte is watched more closely
     error: str = ""
+    prompt_seconds: float | None = None  # as Ollama told them: to read what was not cached of the prompt
+    output_seconds: float | None = None  # and to write the answer
 
 
 # --- facts: models -----------------------------------------------------------------------------------------------

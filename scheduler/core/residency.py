@@ -1,6 +1,6 @@
 """What facts about models and memory do to the core's memory: loads, unloads, /api/ps, the list, the budget."""
 
-from scheduler.core import naming, pressure, requests, sizes, stall, transition
+from scheduler.core import learned, naming, pressure, requests, sizes, stall, transition
 from scheduler.core.lifecycle import move
 from scheduler.core.messages import (
     Loaded,
@@ -32,7 +32,7 @@ def loaded(state: CoreState, fact: Loaded) -> list[Order]:
     model.last_error = ""
     model.loaded_at = fact.at
     model.last_used = max(model.last_used, fact.at)
-    model.load_learned = sizes.mean(model.load_learned, fact.took)
+    learned.loaded(state, model, fact.took)
     if fact.context and fact.context != model.unaided:
         model.unaided, model.measured = fact.context, 0
     _measure(state, model, fact.size, fact.context)
@@ -67,7 +67,7 @@ def unloaded(state: CoreState, fact: Unloaded) -> list[Order]:
     if model.state != "leaving":
         return []
     move(state, model, "absent", fact.at)
-    model.unload_learned = sizes.mean(model.unload_learned, fact.took)
+    model.unload_learned = learned.mean(model.unload_learned, fact.took)
     sizes.refresh(state, model)
     transition.gone(state, fact.model)
     return requests.refuse_missing(state, model)

@@ -4,12 +4,11 @@ Formulas: facts of Ollama 0.32/0.33 `llm/llama_server.go` (PredictServerVRAM: fi
 batch surcharge 768 MiB above 4,096 tokens of context, 2 GiB above 32,768) and `server/routes.go` (context tiers).
 """
 
+from scheduler.core import learned
 from scheduler.core.state import CoreState, ModelState
 
 MIB = 1 << 20
 GIB = 1 << 30
-NEW_SHARE = 0.3  # weight of the newest sample in a learned mean
-LOAD_BYTES_PER_SECOND = 1e9  # until a load was measured: a slow SSD
 
 
 def refresh_all(state: CoreState) -> None:
@@ -28,22 +27,9 @@ def refresh(state: CoreState, model: ModelState) -> None:
     model.size = max(model.declared, model.listed_size, model.measured)
     if not model.declared and not model.measured:
         model.size = model.listed_size + cache
-    model.load_seconds = model.load_learned if model.load_learned is not None else model.size / LOAD_BYTES_PER_SECOND
+    model.load_seconds = learned.load_seconds(state, model)
     model.unload_seconds = model.unload_learned if model.unload_learned is not None else 1.0
     model.service_seconds = model.service_learned if model.service_learned is not None else 10.0
-
-
-def learn(state: CoreState, model: ModelState, service: float, first_byte: float | None, body_bytes: int) -> None:
-    """From one answer: mean service seconds, and the slowest first byte known per prompt byte, of this model."""
-    model.service_learned = mean(model.service_learned, service)
-    if first_byte is not None and body_bytes:
-        model.first_byte_per_byte = max(model.first_byte_per_byte or 0.0, first_byte / body_bytes)
-    refresh(state, model)
-
-
-def mean(old: float | None, new: float) -> float:
-    """A learned mean with one more sample; the first sample is the mean."""
-    return new if old is None else old + NEW_SHARE * (new - old)
 
 
 def expected_context(state: CoreState, model: ModelState) -> int:
