@@ -4,6 +4,8 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -34,6 +36,7 @@ COMMANDS = {
     "run": ("run_command", "run"),
 }
 HIDDEN = frozenset({"run"})
+VERSION = "--version"
 
 
 def command_line(arguments: Sequence[str]) -> typer.Typer:
@@ -47,7 +50,8 @@ def command_line(arguments: Sequence[str]) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_program)
-    for name in arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS:
+    first = arguments[0] if arguments else ""
+    for name in (first,) if first in COMMANDS else () if first == VERSION else COMMANDS:
         file, attribute = COMMANDS[name]
         module = import_module(f"scheduler.{file}")
         command = getattr(module, attribute)
@@ -58,7 +62,17 @@ def command_line(arguments: Sequence[str]) -> typer.Typer:
     return app
 
 
-def _program() -> None:
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("ollama-scheduler"))
+        raise typer.Exit
+
+
+def _program(
+    told: Annotated[
+        bool, typer.Option(VERSION, callback=_say_version, is_eager=True, help="Print the version of this program.")
+    ] = False,
+) -> None:
     """Owns which models sit in memory, in front of Ollama."""
 
 

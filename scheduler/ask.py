@@ -1,6 +1,7 @@
 """Ask or command a running daemon, for the commands; it is found by `--url` or by the settings' `listen`."""
 
 import contextlib
+import json
 import os
 import re
 import stat
@@ -56,21 +57,27 @@ def state_folder() -> Path:
     return platformdirs.user_state_path(PROGRAM, appauthor=False)
 
 
-def place(url: str | None, config: Path | None) -> str:
+def place(url: str | None, config: Path | None, json_out: bool = False) -> str:
     """The daemon's address. A bad configuration must not keep anybody from a daemon that runs on an older one: of that
-    only `listen` is taken. Ends the command where the file that `--config` names is not there."""
+    only `listen` is taken. Ends the command where the file that `--config` names is not there, as `end` does."""
     if url:
         return (url if "://" in url else f"http://{url}").rstrip("/")
     try:
         listen = read_settings(config).settings.listen
     except SettingsError as error:
-        typer.echo(str(error), err=True)
         if config is not None and not config.exists():
-            raise typer.Exit(DOWN) from None
+            raise end(str(error), DOWN, json_out) from None
+        typer.echo(str(error), err=True)
         listen = _listen(config or config_path(os.environ) or default_path())
         typer.echo(f"the daemon is looked for at {listen} all the same", err=True)
     host, _, port = listen.rpartition(":")
     return f"http://{EVERYWHERE.get(host, host)}:{port}"
+
+
+def end(message: str, code: int, json_out: bool) -> typer.Exit:
+    """Say why a command ends, and the exit that goes with it: to people on stderr, to a script as JSON on stdout."""
+    typer.echo(json.dumps({"error": message}, ensure_ascii=False) if json_out else message, err=not json_out)
+    return typer.Exit(code)
 
 
 def _listen(file: Path) -> str:

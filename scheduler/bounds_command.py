@@ -12,7 +12,7 @@ CODES = "Exit codes: 0 told, 2 the daemon does not answer."
 def bounds(url: UrlOption = None, config: ConfigOption = None, json_out: JsonOption = False) -> None:
     """Say within how long the change to a model that is away begins, for each class, and which term has no limit."""
     try:
-        answer = ask(place(url, config), "/bounds", knows={"stated"})
+        answer = ask(place(url, config, json_out), "/bounds", knows={"stated"})
     except Silent as error:
         typer.echo(json.dumps({"stated": None, "error": str(error)}) if json_out else str(error), err=not json_out)
         raise typer.Exit(DOWN) from None

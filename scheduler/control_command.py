@@ -33,7 +33,7 @@ class _Line:
     def __init__(
         self, url: str | None, config: Path | None, state: Path | None, json_out: bool, by: str | None = None
     ) -> None:
-        self._where = place(url, config)
+        self._where = place(url, config, json_out)
         self._state = state
         self._json = json_out
         self._by = by if by is not None else _user()

@@ -15,6 +15,7 @@ import ollama
 import typer
 from pydantic import TypeAdapter, ValidationError
 
+from scheduler.ask import end
 from scheduler.init_file import Found, configuration, declared, fitting_sets
 from scheduler.memory import auto_budget
 from scheduler.names import is_cloud, normal_name
@@ -49,23 +50,31 @@ def init(
 ) -> None:
     """Write a configuration from the models Ollama lists: their sizes, and the sets that fit the budget."""
     path = out or default_path()
-    if path.exists() and not force:
-        raise _end(f"{path} is there already; --force replaces it, --out FILE writes another", REFUSED)
-    url, budget_bytes = _address(ollama_url), _budget(budget)
-    models = _listed(url)
-    if not models:
-        raise _end(f"Ollama at {url} has no models of its own; `ollama pull` one first", NO_MODELS)
-    sets = fitting_sets(models, budget_bytes, OllamaSettings().max_loaded_models)
-    text = configuration(models, sets, url, budget, budget_bytes)
     try:
-        settings_of(tomllib.loads(text))
-    except SettingsError as error:  # a file that would not be accepted is never written
-        raise _end(str(error), REFUSED) from None
-    _write(path, text)
+        if path.exists() and not force:
+            raise _Refused(f"{path} is there already; --force replaces it, --out FILE writes another")
+        url, budget_bytes = _address(ollama_url), _budget(budget)
+        models = _listed(url)
+        sets = fitting_sets(models, budget_bytes, OllamaSettings().max_loaded_models)
+        text = configuration(models, sets, url, budget, budget_bytes)
+        settings_of(tomllib.loads(text))  # a file that would not be accepted is never written
+        _write(path, text)
+    except _NoModels as error:
+        raise end(str(error), NO_MODELS, json_out) from None
+    except (_Refused, SettingsError) as error:
+        raise end(str(error), REFUSED, json_out) from None
     if json_out:
         typer.echo(json.dumps(_answer(path, url, models, sets, budget_bytes), indent=2, ensure_ascii=False))
     else:
         typer.echo("\n".join(_lines(path, url, models, sets, budget_bytes)))
+
+
+class _Refused(Exception):
+    """The file is there or cannot be written, or a value is bad."""
+
+
+class _NoModels(Exception):
+    """Ollama did not answer, or has no models."""
 
 
 def _address(text: str) -> str:
@@ -73,7 +82,7 @@ def _address(text: str) -> str:
         return TypeAdapter(Upstream).validate_python(text)
     except ValidationError as error:
         (problem,) = problems_of(error, {})
-        raise _end(f"--ollama: {problem.value} {problem.problem}; {problem.mend}", REFUSED) from None
+        raise _Refused(f"--ollama: {problem.value} {problem.problem}; {problem.mend}") from None
 
 
 def _budget(text: str) -> int:
@@ -82,7 +91,7 @@ def _budget(text: str) -> int:
     try:
         return parse_size(text)
     except UnitError as error:
-        raise _end(f"--budget: {typed(error.value)} {error.problem}; {error.mend}", REFUSED) from None
+        raise _Refused(f"--budget: {typed(error.value)} {error.problem}; {error.mend}") from None
 
 
 def _listed(url: str) -> list[Found]:
@@ -91,15 +100,18 @@ def _listed(url: str) -> list[Found]:
     with ollama.Client(host=url, timeout=_SECONDS, trust_env=False) as client:
         try:
             listed = client.list().models
-            return [
+            models = [
                 _found(client, model.model, int(model.size))
                 for model in listed
                 if model.model and model.size and model.size > _STUB and not is_cloud(model.model)
             ]
         except (ConnectionError, httpx.HTTPError, ollama.ResponseError, ValueError) as error:
-            raise _end(
-                f"no Ollama answers at {url} ({_reason(error)}); start it, or name it with --ollama", NO_MODELS
+            raise _NoModels(
+                f"no Ollama answers at {url} ({_reason(error)}); start it, or name it with --ollama"
             ) from None
+    if not models:
+        raise _NoModels(f"Ollama at {url} has no models of its own; `ollama pull` one first")
+    return models
 
 
 def _reason(error: Exception) -> str:
@@ -127,7 +139,7 @@ def _write(path: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
         beside.replace(path)
     except OSError as error:
-        raise _end(f"{path} cannot be written ({error.strerror}); --out FILE writes another", REFUSED) from None
+        raise _Refused(f"{path} cannot be written ({error.strerror}); --out FILE writes another") from None
 
 
 def _lines(path: Path, url: str, models: list[Found], sets: Sets, budget: int) -> Iterator[str]:
@@ -150,9 +162,3 @@ def _answer(path: Path, url: str, models: list[Found], sets: Sets, budget: int) 
         "models": [{**asdict(model), "fits": declared(model) <= budget} for model in models],
         "sets": {name: [model.name for model in members] for name, members in sets.items()},
     }
-
-
-def _end(message: str, code: int) -> typer.Exit:
-    """Say why on stderr, and the exit that goes with it."""
-    typer.echo(message, err=True)
-    return typer.Exit(code)

@@ -102,7 +102,7 @@ def configuration(
             f"sets = {json.dumps(list(sets), ensure_ascii=False)}",
             "",
             "[aliases]                                 # other names that clients ask for",
-            *_aliases(models),
+            *_aliases([model for model in models if declared(model) <= budget_bytes]),
             "",
         ]
     )
@@ -130,7 +130,7 @@ def _context(model: Found) -> str:
 
 
 def _aliases(models: Sequence[Found]) -> Iterator[str]:
-    """The documented aliases whose models are there, else an example."""
+    """The documented aliases whose models are there and fit, else an example."""
     there = {model.name for model in models}
     known = {alias: target for alias, target in documented()["aliases"].items() if _target(target) in there}
     for alias, target in known.items():

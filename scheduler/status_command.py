@@ -32,7 +32,7 @@ def status(
     json_out: JsonOption = False,
 ) -> None:
     """Say what the daemon is doing and whether it needs you."""
-    where = place(url, config)
+    where = place(url, config, json_out)
     if watch:
         raise typer.Exit(_watch(where))
     answer = _answer(where)
@@ -89,7 +89,7 @@ def _rows(answer: Mapping[str, Any]) -> Iterator[Text]:
     yield Text.assemble((verdict.upper(), f"bold {COLOURS.get(verdict, ALARM)}"), "  ", _headline(answer))
     if verdict == "down":
         return
-    yield from _needs(answer["needs_you"])
+    yield from _needs(answer["needs_you"], answer["headline"])
     yield _ollama(answer)
     yield _memory(answer["memory"])
     yield from _models(answer["models"], {pin["model"]: pin for pin in answer["pins"]})
@@ -110,12 +110,14 @@ def _headline(answer: Mapping[str, Any]) -> str:
     return str(answer["headline"]).removeprefix("PASSTHROUGH is ")  # the verdict before it says that word
 
 
-def _needs(needs: list[Mapping[str, Any]]) -> Iterator[Text]:
+def _needs(needs: list[Mapping[str, Any]], headline: str) -> Iterator[Text]:
+    """What to type and why; not again why where the headline says it."""
     more = len(needs) - SHOWN_NEEDS
     for number, need in enumerate(needs[:SHOWN_NEEDS], 1):
         rest = f"  (and {more} more: --json)" if more > 0 and number == SHOWN_NEEDS else ""
         command = (need["type_this"], "bold")  # first: a narrow screen cuts what comes last
-        yield Text.assemble(("needs you ", "bold red"), "type: ", command, "  because: ", need["what"], rest)
+        because = "" if headline.startswith(need["what"]) else f"  because: {need['what']}"
+        yield Text.assemble(("needs you ", "bold red"), "type: ", command, because, rest)
 
 
 def _ollama(answer: Mapping[str, Any]) -> Text:

@@ -26,7 +26,7 @@ def why(
     json_out: JsonOption = False,
 ) -> None:
     """Say what a request for MODEL would meet now, or what REQUEST waits for or how it ended, and why."""
-    where = place(url, config)
+    where = place(url, config, json_out)
     try:
         answer = _answer(where, about)
     except Silent as error:

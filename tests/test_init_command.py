@@ -154,6 +154,16 @@ def test_no_model_fits(listing: Listing, tmp_path: Path) -> None:
     out = tmp_path / "config.toml"
     run("--ollama", listing.url, "--out", out, "--budget", "1GB")
     assert read_settings(out).settings.models == {}
+    assert read_settings(out).settings.aliases == {}
+    assert "class =" not in out.read_text()  # nor does its example name one
+
+
+def test_no_alias_of_a_model_that_is_left_out(listing: Listing, tmp_path: Path) -> None:
+    """An alias whose model does not fit would only lead to its refusal."""
+    out = tmp_path / "config.toml"
+    run("--ollama", listing.url, "--out", out, "--budget", "22GB")
+    aliases = read_settings(out).settings.aliases
+    assert {each.model for each in aliases.values()} == {"qwen2.5-coder:32b-instruct", "qwen-fast:latest"}
 
 
 @pytest.mark.parametrize(
@@ -168,6 +178,7 @@ def test_bad_input(tmp_path: Path, arguments: list[str], code: int, told: str) -
     """A bad address, a bad size and a silent Ollama are told in a line, and nothing is written."""
     out = tmp_path / "config.toml"
     assert told in run(*arguments, "--out", out, code=code)
+    assert told in json.loads(run(*arguments, "--out", out, "--json", code=code))["error"]
     assert not out.exists()
 
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -17,6 +18,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from scheduler.__main__ import command_line
 from scheduler.core import messages as m
 from scheduler.core.machine import Machine
 from scheduler.ledger import Ledger
@@ -214,6 +216,36 @@ def test_the_address_is_the_configured_one(tmp_path: Path) -> None:
     missing = run("status", "--config", str(tmp_path / "none.toml"))
     assert missing.exit_code == 2
     assert "none.toml" in missing.stderr
+    assert missing.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["status", "why", "reload", "pin", "bounds"])
+def test_an_error_is_json_too(command: str, tmp_path: Path) -> None:
+    """With --json a script finds one JSON object on stdout, whatever went wrong: no such file, no daemon."""
+    model = ["m"] if command in ("why", "pin") else []
+    words = [command, *model, "--json", *(["--for", "1h"] if command == "pin" else [])]
+    for where in (["--config", str(tmp_path / "none.toml")], ["--url", "http://127.0.0.1:9"]):
+        result = CliRunner().invoke(command_line([]), [*words, *where])
+        assert result.exit_code == 2
+        answer = json.loads(result.stdout)
+        assert ("none.toml" if where[0] == "--config" else "no scheduler answers") in str(answer)
+
+
+def test_why_is_not_said_twice() -> None:
+    """Where the headline says what is wrong, the line below only says what to type."""
+    machine, ledger = needy()
+    answer = answer_of(machine, ledger)
+    told = [text.plain for text in lines(answer)]
+    assert told[0].startswith("STUCK  Ollama at http://127.0.0.1:11434 does not answer")
+    assert told[1] == "needs you type: ollama serve"
+    answer["needs_you"].append({"what": "Something else", "type_this": "mend", "since": answer["at"]})
+    assert [text.plain for text in lines(answer)][2] == "needs you type: mend  because: Something else"
+
+
+def test_the_version() -> None:
+    """`--version` says it in one word, and no command is looked for."""
+    result = CliRunner().invoke(command_line(["--version"]), ["--version"])
+    assert (result.exit_code, result.stdout.strip()) == (0, version("ollama-scheduler"))
 
 
 @pytest.mark.parametrize("wrong", ["frob = 1\n", "queue = [\n", "[queue]\nlimit = 0\n"])
