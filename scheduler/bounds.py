@@ -12,9 +12,8 @@ from policies.bound import floor, turn
 from scheduler.core import turns
 from scheduler.core.state import CoreState, Request
 from scheduler.core.view import Sets, WorldView
-from scheduler.journal_lines import copy_of
 from scheduler.outlook import expected, short
-from scheduler.why import head_of
+from scheduler.why import copy_of_head
 
 UNBOUNDED = "the longest running request"
 
@@ -132,7 +131,7 @@ def _contended(state: CoreState, sets: Sets) -> Sequence[tuple[str, ...]]:
 
 def _worst(state: CoreState, contended: Sequence[tuple[str, ...]], now: float) -> CoreState:
     """A copy in which somebody waits for each of the sets."""
-    copy = copy_of(head_of(state))
+    copy = copy_of_head(state)
     for number, members in enumerate(contended):
         model = copy.models[members[0]]
         if not model.waiting and not model.serving:

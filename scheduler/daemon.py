@@ -24,6 +24,7 @@ from scheduler.forwarder import Forwarder
 from scheduler.journal import Journal
 from scheduler.ledger import Ledger
 from scheduler.listener import Listener, Own
+from scheduler.measured import Measured
 from scheduler.own import Known, OwnCalls
 from scheduler.past import Past
 from scheduler.reload import Reload, Source
@@ -189,12 +190,13 @@ class Daemon:
         machine.state.stand_in = self._stand_in
         dispatcher = Dispatcher(machine)
         self._ledger = Ledger()
-        self._past = Past()
+        self._past, self._measured = Past(), Measured()
         self._journal = Journal(self.folder / "journal", self.settings.journal.keep, self.version)
         dispatcher.precede(self._journal.before)
         dispatcher.witness(self._journal.note)
         dispatcher.witness(self._ledger.note)
         dispatcher.witness(self._past.note)
+        dispatcher.witness(self._measured.note)
         dispatcher.witness(self._acquaint)
         for witness in self.witnesses:
             dispatcher.witness(witness)
@@ -247,6 +249,7 @@ class Daemon:
             dispatcher,
             self._ledger,
             self._past,
+            self._measured,
             self._journal,
             watch,
             self._reload,

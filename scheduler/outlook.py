@@ -98,6 +98,13 @@ def pin_against(state: CoreState, name: str) -> Pin | None:
     return pins.kept_out(state, WorldView(state, Sets(state.config, state.phase)), name)
 
 
+def waits(seconds: Sequence[float]) -> str:
+    """A range of waiting, as `scheduler.waits` reckons it, as a sentence."""
+    least, most = (round(each) for each in seconds)
+    spread = f"about {most} s" if least == most else f"{least} to {most} s"
+    return f"By what was measured it gets its slot in {spread}, in eight cases of ten."
+
+
 def waits_for(state: CoreState, model: ModelState, now: float) -> str:
     """What a request that waits for `model` is waiting for."""
     return _for_the_world(state, now) or _for_the_model(state, model, now) or state.verdict or "its turn"

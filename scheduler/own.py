@@ -14,6 +14,7 @@ from scheduler.errors import Failure
 from scheduler.journal import Journal
 from scheduler.ledger import Ledger
 from scheduler.listener import Listener, Own
+from scheduler.measured import Measured
 from scheduler.names import is_cloud, normal_name
 from scheduler.past import Past
 from scheduler.reload import Reload
@@ -36,6 +37,7 @@ class Known:
     dispatcher: Dispatcher
     ledger: Ledger
     past: Past
+    measured: Measured
     journal: Journal
     watch: Watch
     reload: Reload
@@ -116,7 +118,7 @@ class OwnCalls:
         exchange = self._listener.exchanges.get(asked)
         generating = exchange is not None and exchange.progress.stage == "generating"
         stage: Stage = "generating" if generating else "prefill"
-        return 200, why_request(dispatcher.state, fate, dispatcher.now(), stage)
+        return 200, why_request(dispatcher.state, fate, dispatcher.now(), stage, self._known.measured)
 
     def _why_model(self, asked: str) -> Answer:
         from scheduler.why import why
@@ -131,8 +133,9 @@ class OwnCalls:
             text = f"{asked} runs elsewhere: it is passed straight through, without a queue and without memory here."
             return 200, {"model": model, "would": "be passed through", "sentences": [text]}
         model = known_as(dispatcher.state, model)
-        wish = self._known.past.refused_wish(model)
-        return 200, why(dispatcher.state, model, dispatcher.now(), alias=asked, cls=target.cls, wish=wish)
+        wish, measured = self._known.past.refused_wish(model), self._known.measured
+        state, now = dispatcher.state, dispatcher.now()
+        return 200, why(state, model, now, alias=asked, cls=target.cls, wish=wish, measured=measured)
 
     async def control(self, asked: Asked) -> Answer:
         """Carry out a person's command."""

@@ -3,6 +3,7 @@
 The copy is of bounded size, however many wait: of each queue only its head, and the numbers as they are.
 """
 
+import math
 from dataclasses import replace
 from itertools import islice
 from typing import Literal
@@ -14,8 +15,10 @@ from scheduler.core.machine import Machine
 from scheduler.core.state import CoreState, ModelState, Request
 from scheduler.core.view import Sets
 from scheduler.journal_lines import copy_of
-from scheduler.outlook import ends_in, expected, gigabytes, short, trouble, waits_for
+from scheduler.measured import Measured
+from scheduler.outlook import ends_in, expected, gigabytes, short, trouble, waits, waits_for
 from scheduler.past import RefusedWish
+from scheduler.waits import Range, ahead_of, due_of, wait_of
 
 TRIAL = "why"  # the id of the request that only the copy meets
 HEAD = 4  # requests of each queue that the copy holds: one step serves no more of them
@@ -40,6 +43,7 @@ class Why(TypedDict):
     leave: list[str]  # that would be unloaded, or are being, before it is there
     load: list[str]
     expected: list[float] | None  # seconds until it is there, at least and at most; None where no change is under way
+    wait: list[float] | None  # seconds it would wait for its slot: a tenth of what was measured is below, a tenth above
     sentences: list[str]  # the same for people
 
 
@@ -51,10 +55,11 @@ def why(
     alias: str = "",
     cls: str = "interactive",
     wish: RefusedWish | None = None,
+    measured: Measured | None = None,
 ) -> Why:
     """What a request of class `cls` for `name` (the model's full name) would meet at `now`; changes nothing. `wish` is
     the last one to unload the model that was not followed."""
-    trial = Machine(copy_of(head_of(state)))
+    trial = Machine(copy_of_head(state))
     orders = trial.step(m.Arrived(now, TRIAL, name, cls=cls, alias=alias))
     sets = Sets(state.config, state.phase)
     model = state.models.get(name) or ModelState(name)
@@ -75,23 +80,40 @@ def why(
         leave=[],
         load=[],
         expected=None,
+        wait=None,
         sentences=[],
     )
     _meet(answer, trial.state, orders)
+    if answer["would"] == "wait" and measured is not None:
+        ahead = ahead_of(model, cls, math.inf)
+        answer["wait"] = _range(wait_of(trial.state, measured, name, ahead, due_of(trial.state, model, cls, now), now))
     answer["sentences"] = [_who(answer, model, state), _fate(answer, state, trial.state), *_more(answer, model, state)]
+    if answer["wait"] is not None:
+        answer["sentences"].insert(2, waits(answer["wait"]))
     answer["sentences"] += _said(model, state, now, wish)
     return answer
 
 
-def head_of(state: CoreState) -> CoreState:
-    """The state with the head of each queue alone; how many wait and run is told as it is."""
+def _range(found: Range | None) -> list[float] | None:
+    return None if found is None else list(found)
+
+
+def copy_of_head(state: CoreState) -> CoreState:
+    """A copy with the head of each queue alone; how many wait and run is told as it is. Of the past, whose entries
+    nobody changes, only the list is copied: it is long."""
+    copy = copy_of(_head_of(state))
+    copy.history = dict(state.history)
+    return copy
+
+
+def _head_of(state: CoreState) -> CoreState:
     models = {name: _head_of_model(model) for name, model in state.models.items()}
     kept: dict[str, Request] = {}
     for model in models.values():
         for queue in (*model.queues.values(), model.preloads, model.replacements):
             kept |= queue
         kept |= {i: state.requests[i] for i in model.running_ids if i in state.requests}
-    return replace(state, models=models, requests=kept)
+    return replace(state, models=models, requests=kept, history={})
 
 
 def _head_of_model(model: ModelState) -> ModelState:

@@ -5,9 +5,11 @@ from typing import Literal
 from typing_extensions import TypedDict
 
 from scheduler.core.state import CoreState, Request
-from scheduler.outlook import expected, short, waits_for
+from scheduler.measured import Measured
+from scheduler.outlook import expected, short, waits, waits_for
 from scheduler.past import Fate
 from scheduler.status_schema import Stage
+from scheduler.waits import ahead_of, due_of, wait_of
 
 ENDS = {
     "answered": "was answered",
@@ -42,10 +44,13 @@ class WhyRequest(TypedDict):
     status: int | None  # of its answer
     message: str  # what its client read instead of an answer
     expected: list[float] | None  # seconds until its model is there, at least and at most; null where none comes
+    wait: list[float] | None  # seconds until it gets its slot: a tenth of what was measured is below, a tenth above
     sentences: list[str]  # the same for people
 
 
-def why_request(state: CoreState, fate: Fate, now: float, stage: Stage = "prefill") -> WhyRequest:
+def why_request(
+    state: CoreState, fate: Fate, now: float, stage: Stage = "prefill", measured: Measured | None = None
+) -> WhyRequest:
     """What is known of the request whose `fate` this is, at `now`; `stage` is how far its forwarding is."""
     request = state.requests.get(fate.id)
     end = now if fate.ended is None else fate.ended
@@ -66,16 +71,27 @@ def why_request(state: CoreState, fate: Fate, now: float, stage: Stage = "prefil
         status=fate.status,
         message=fate.message,
         expected=None,
+        wait=None,
         sentences=[],
     )
     answer["sentences"] = [_who(answer)]
     if request is None:
         answer["sentences"].append(_over(answer))
     elif request.place == "waiting":
+        if measured is not None and request.kind == "request":
+            _reckon(answer, state, request, measured, now)
         answer["sentences"] += _waiting(answer, state, request, now)
     else:
         answer["sentences"].append(_running(answer, request, stage))
     return answer
+
+
+def _reckon(answer: WhyRequest, state: CoreState, request: Request, measured: Measured, now: float) -> None:
+    model = state.models[request.model]
+    ahead = ahead_of(model, request.cls, request.seq)
+    due = due_of(state, model, request.cls, request.arrived)
+    found = wait_of(state, measured, model.name, ahead, due, now)
+    answer["wait"] = None if found is None else list(found)
 
 
 def _who(answer: WhyRequest) -> str:
@@ -117,6 +133,8 @@ def _waiting(answer: WhyRequest, state: CoreState, request: Request, now: float)
         least, most = (round(max(0.0, end - elapsed), 1) for end in expected(state, transition))
         answer["expected"] = [least, most]
         said.append(f"Its model should be there in {least:.0f} to {most:.0f} s ({transition.because}).")
+    if answer["wait"] is not None:
+        said.append(waits(answer["wait"]))
     patience = dict(state.config.patience)[request.cls]
     acted = request.arrived + patience - now
     if request.kind == "request":
