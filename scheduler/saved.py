@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from scheduler.core import sizes
+from scheduler.core import rhythm, sizes
 from scheduler.core.history import PAST
 from scheduler.core.machine import Machine
 from scheduler.core.state import CoreState, ModelState, Past, Warm
@@ -165,6 +165,7 @@ def apply(saved: Saved, fresh: Machine, ahead: float) -> Machine:
         if name in saved.models:  # it counts if the model is still resident, as long as it is
             state.models[name].warm = {p.session: Warm(p.tokens, min(p.at - ahead, state.at)) for p in prompts}
     state.history = _history(saved.history[-PAST:], state.at, ahead)
+    rhythm.recall(state)
     return Machine(state)  # what a machine keeps beside its state depends on the phase
 
 

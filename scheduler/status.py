@@ -12,6 +12,7 @@ from scheduler.core.view import Sets
 from scheduler.ledger import Counts, Decision, Ledger
 from scheduler.outlook import expected, fit_of, size_of, trouble, waits_for
 from scheduler.past import RefusedWish
+from scheduler.status_learned import learned
 from scheduler.status_verdict import Clock, headline, needs, verdict, warnings
 
 
@@ -180,6 +181,7 @@ def _model(state: CoreState, model: ModelState, now: float, iso: Clock) -> s.Mod
         loads=model.loads,
         load_seconds=round(model.load_seconds, 3),
         load_seconds_learned=model.load_learned is not None,
+        learned=learned(model),
         retry_in=round(model.not_before - now, 3) if model.not_before > now else None,
     )
 

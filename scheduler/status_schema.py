@@ -7,6 +7,7 @@ from typing_extensions import TypedDict  # pydantic reads typing's only from Pyt
 
 from scheduler.status_commanded import Configuration, Passthrough, Pause, Pin, RefusedWish, Scheduled
 from scheduler.status_counted import Counters as Counters, Decision as Decision, Spans as Spans
+from scheduler.status_learned import Learned
 
 Verdict = Literal["ok", "busy", "changing", "paused", "degraded", "stuck", "passthrough"]
 Stage = Literal["held", "loading", "prefill", "generating"]
@@ -143,6 +144,8 @@ class Model(TypedDict):
     """Seconds a load is expected to take."""
     load_seconds_learned: bool
     """Whether that was measured, or is only reckoned from its size."""
+    learned: Learned
+    """What was learned of it."""
     retry_in: float | None
     """Seconds until a failed load is tried again; null where none is due."""
 

@@ -194,6 +194,8 @@ def test_sleep_makes_the_past_older() -> None:
     """The monotonic clock stands while the machine sleeps; arrivals before it are longer ago than it says."""
     slept = past("arrive 1 fast", "wait 20s", "ended 1", "gap 1h", "arrive 2 fast")
     assert [(p.at, p.ended_at) for p in slept] == [(START - 3600, START + 20 - 3600), (START + 20, None)]
+    story = a_story("arrive 1 fast", "wait 20s", "ended 1", "gap 1h", "arrive 2 fast")
+    assert [group.at for group in story.machine.state.groups] == [START - 3600, START + 20]
 
 
 # --- loads from disk and from the page cache ---------------------------------------------------------------------
@@ -407,3 +409,14 @@ def test_prompts_of_nobody_are_each_their_own() -> None:
         ask(story, str(n), "")
         told(story, 1_000, 0, 5.0)
     assert len(fast_in(story).warm) == 3
+
+
+def test_nobody_is_expected_to_ask_for_what_is_no_model() -> None:
+    """A name that was asked for before the list was read, and is not on it, is in no group any more."""
+    machine = Machine.fresh(Config(), 0.0)
+    for n, name in enumerate(("there", "missing", "there")):
+        machine.step(m.Arrived(10.0 * n, str(n), name))
+    assert [set(group.weights) for group in machine.state.groups] == [{"there"}, {"missing"}, {"there"}]
+    machine.step(m.ModelsListed(40.0, (m.Listed("there", GB),)))
+    assert "missing" not in machine.state.models
+    assert [(group.at, set(group.weights)) for group in machine.state.groups] == [(0.0, {"there"}), (20.0, {"there"})]

@@ -75,6 +75,10 @@ def test_past_arrivals_survive(tmp_path: Path) -> None:
     ]
     assert max(past.ended_at or 0.0 for past in back) == pytest.approx(5.0 - 3600.0)
     assert [past.at - back[0].at for past in back] == pytest.approx([past.at - over[0].at for past in over], abs=1e-3)
+    groups = new.state.groups
+    for past in back:
+        assert any(group.at <= past.at <= group.at + 3.0 and past.model in group.weights for group in groups)
+    assert groups[0].at == back[0].at
     new.step(m.Arrived(6.0, "r1", FAST))
     assert [past.at for past in new.state.history.values()][-1] == 6.0
 

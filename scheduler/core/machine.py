@@ -21,6 +21,7 @@ from scheduler.core import (
     requests,
     residency,
     restarts,
+    rhythm,
     sizes,
     stall,
     transition,
@@ -112,6 +113,7 @@ class Machine:
                 return self._reload(fact.config)
             case m.ClockGap():
                 history.slept(self.state, fact.gap)
+                rhythm.slept(self.state, fact.gap)
                 return requests.look(state, f"the machine slept for {fact.gap:.0f} s")
             case m.Started():
                 return [m.Record("", "started", f"version {fact.version}, phase {state.phase}")]

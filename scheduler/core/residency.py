@@ -1,6 +1,6 @@
 """What facts about models and memory do to the core's memory: loads, unloads, /api/ps, the list, the budget."""
 
-from scheduler.core import learned, naming, pressure, requests, sizes, stall, transition
+from scheduler.core import learned, naming, pressure, requests, rhythm, sizes, stall, transition
 from scheduler.core.lifecycle import move
 from scheduler.core.messages import (
     Loaded,
@@ -151,10 +151,14 @@ def _forget_the_unheard_of(state: CoreState) -> None:
     """Names that somebody asked for before the list was read, or that were let through, and that are no model's."""
     named = {model.name for model in state.config.models} | {n for _, members in state.config.sets for n in members}
     named |= {*state.pins, *state.asked, *state.asked_out, *state.present}
+    unheard = set()
     for name, model in list(state.models.items()):
         used = model.waiting or model.preloads or model.running_ids or model.replacements or model.loads
         if not (name in named or model.listed_size or model.same_as or model.installed or used):
             del state.models[name]
+            unheard.add(name)
+    if unheard:
+        rhythm.forgotten(state, unheard)
 
 
 def memory_seen(state: CoreState, fact: MemorySeen) -> list[Order]:

@@ -1,6 +1,7 @@
 """How often each model is asked for, and whether everybody who asks is waiting already: kept as requests arrive."""
 
 import math
+from collections.abc import Collection
 
 from policies.hold import WEIGHT
 from policies.world import Group
@@ -21,22 +22,41 @@ def arrived(state: CoreState, request: Request) -> None:
     model = state.models[request.model]
     model.pulse = _faded(model, state.at) + 1.0
     model.pulse_at = state.at
-    _join(state, request)
+    _join(state, request.arrived, request.model, request.cls)
     if state.at - state.peaked_at > PEAK:
         state.peak_before, state.peak = state.peak, 0
         state.peaked_at = state.at
     state.peak = max(state.peak, len(state.requests))
 
 
-def _join(state: CoreState, request: Request) -> None:
-    """Take `request` into the group of this moment, or begin one."""
-    weight, groups = WEIGHT[request.cls], state.groups
-    if groups and request.arrived - groups[-1].at <= MOMENT:
+def recall(state: CoreState) -> None:
+    """Make the groups again of the arrivals that an earlier life remembered, of models that are known still."""
+    state.groups.clear()
+    for past in state.history.values():
+        if past.model in state.models and past.cls in WEIGHT:
+            _join(state, past.at, past.model, past.cls)
+
+
+def forgotten(state: CoreState, names: Collection[str]) -> None:
+    """There are no such models: nobody is expected to ask for them."""
+    groups = [Group(g.at, {n: w for n, w in g.weights.items() if n not in names}) for g in state.groups]
+    state.groups = [group for group in groups if group.weights]
+
+
+def slept(state: CoreState, gap: float) -> None:
+    """The machine slept for `gap` seconds, which its monotonic clock did not count: what was before is longer ago."""
+    state.groups = [Group(group.at - gap, group.weights) for group in state.groups]
+
+
+def _join(state: CoreState, at: float, model: str, cls: str) -> None:
+    """Take a request into the group of its moment, or begin one."""
+    weight, groups = WEIGHT[cls], state.groups
+    if groups and at - groups[-1].at <= MOMENT:
         known = groups[-1].weights
-        if known.get(request.model, 0.0) < weight:
-            groups[-1] = Group(groups[-1].at, {**known, request.model: weight})
+        if known.get(model, 0.0) < weight:
+            groups[-1] = Group(groups[-1].at, {**known, model: weight})
         return
-    groups.append(Group(request.arrived, {request.model: weight}))
+    groups.append(Group(at, {model: weight}))
     if len(groups) > GROUPS:
         del groups[: GROUPS // 10]
 
