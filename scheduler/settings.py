@@ -32,6 +32,7 @@ from scheduler.settings_types import (
     Models,
     Pattern,
     PhaseName,
+    PolicyName,
     SetName,
     SetNames,
     Size,
@@ -329,7 +330,7 @@ class Settings(Section):
     ollama: Upstream = "http://127.0.0.1:11434"
     """Where Ollama is. OLLAMA_HOST is never read: clients use that to find us."""
 
-    policy: Annotated[Literal["default", "fifo"], Kind('"default" or "fifo"')] = "default"
+    policy: PolicyName = "default"
     """How the next step is chosen: "fifo" is strict arrival order, as Ollama does it."""
 
     phase: PhaseName = "normal"

@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 
+from policies import POLICIES
 from scheduler.names import normal_name
 from scheduler.units import DURATION_ADVICE, SIZE_ADVICE, format_duration, format_size, parse_duration, parse_size
 
@@ -80,6 +81,12 @@ def _timed(value: object) -> str:
         Rule(value)
     except NoSuchTime as error:
         raise Wrong(error.problem, error.mend) from None
+    return value
+
+
+def _policy(value: object) -> str:
+    if not isinstance(value, str) or value not in POLICIES:
+        raise Wrong("is not known here", f"write {' or '.join(map(repr, POLICIES))}")
     return value
 
 
@@ -292,6 +299,12 @@ Model = Annotated[str, BeforeValidator(_model), Kind("model")]
 Models = Annotated[tuple[Model, ...], BeforeValidator(_unique(normal_name, "model")), Kind("list of models")]
 SetName = Annotated[str, BeforeValidator(_name), Kind("set")]
 SetNames = Annotated[tuple[SetName, ...], BeforeValidator(_unique(str, "set")), Kind("list of sets")]
+PolicyName = Annotated[
+    str,
+    BeforeValidator(_policy),
+    WithJsonSchema({"enum": list(POLICIES), "type": "string"}),
+    Kind(" or ".join(f'"{name}"' for name in POLICIES)),
+]
 PhaseName = Annotated[str, BeforeValidator(_name), Kind("phase")]
 Pattern = Annotated[str, BeforeValidator(_pattern), Kind("pattern")]
 Endpoint = Annotated[str, BeforeValidator(_endpoint), Kind("pattern of a path")]
