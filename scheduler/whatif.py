@@ -15,6 +15,7 @@ from scheduler.simulator.workload import Job
 from scheduler.stays import Stay, Stays
 
 AGAIN = "the same, simulated"
+ALIKE = 0.01  # share of J below which a difference is none
 FAIR = 0.1  # share by which the simulation of what was may differ before its comparisons are doubted
 
 
@@ -98,12 +99,13 @@ def verdict(before: Result, after: Result) -> str:
     if not before.j:
         return f"{after.policy}: nobody waited and nothing was loaded as it was; J would have been {after.j:.0f}"
     share = after.j / before.j
-    word = "better" if share < 1 - 1e-9 else "worse" if share > 1 + 1e-9 else "the same"
+    word = "better" if share < 1 - ALIKE else "worse" if share > 1 + ALIKE else "much the same"
     loads = after.loads - before.loads
+    more = f"{abs(loads)} {'load' if abs(loads) == 1 else 'loads'} {'more' if loads > 0 else 'fewer'}"
     return (
         f"{after.policy}: {word}: J {after.j:.0f} instead of {before.j:.0f} ({share - 1:+.0%}), mean wait "
         f"{after.mean:.1f} s instead of {before.mean:.1f} s, longest {after.max:.0f} s instead of {before.max:.0f} s, "
-        f"{abs(loads)} loads {'more' if loads > 0 else 'fewer'}"
+        f"{more if loads else 'as many loads'}"
     )
 
 
