@@ -91,3 +91,13 @@ def keep_token(folder: Path, token: str) -> None:
         if name:
             Path(name).unlink(missing_ok=True)
         log.warning("no token could be kept in %s, so no command can be given: %s", folder, error.strerror or error)
+
+
+def drop_token(folder: Path, token: str) -> None:
+    """The daemon ends: nobody shall find a token that commands nobody. Another daemon's stays."""
+    file = folder / TOKEN
+    try:
+        if file.read_text("ascii").strip() == token:
+            file.unlink()
+    except (OSError, ValueError) as error:
+        log.info("the token %s was not removed: %s", file, error)

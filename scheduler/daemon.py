@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from scheduler import composition, parts, restart, saved
 from scheduler.bodies import BodyStore
-from scheduler.control_gate import keep_token, new_token
+from scheduler.control_gate import drop_token, keep_token, new_token
 from scheduler.core import messages as m
 from scheduler.core.lifecycle import IllegalMove
 from scheduler.core.machine import Machine
@@ -125,6 +125,7 @@ class Daemon:
         service = await restart.service_of(self.settings.stall)
         dispatcher = self._dispatcher(service is not None)
         async with contextlib.AsyncExitStack() as closing:
+            self._leaving = closing
             closing.callback(self._journal.close)
             closing.callback(dispatcher.close)
             closing.callback(self._save, dispatcher)
@@ -224,6 +225,7 @@ class Daemon:
         watch.on_death = residency.look
         key = saved.key(self.folder / "key")
         token = new_token(self.folder)
+        self._leaving.callback(drop_token, self.folder, token)
         self._keeping.upon_anew(lambda: saved.keep_key(self.folder / "key", key))
         self._keeping.upon_anew(lambda: keep_token(self.folder, token))
         bodies = BodyStore(settings.queue.body_memory, settings.queue.body_disk, self.folder)

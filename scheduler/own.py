@@ -104,9 +104,12 @@ class OwnCalls:
 
     def _why(self, query: Mapping[str, str]) -> Answer:
         """What `request` waits for or how it ended, or what one for `model` would meet."""
-        if "request" in query:
-            return self._why_request(query["request"])
-        return self._why_model(query.get("model", ""))
+        request, model = query.get("request", "").strip(), query.get("model", "").strip()
+        if request:
+            return self._why_request(request)
+        if model:
+            return self._why_model(model)
+        return 400, {"error": "nothing is asked about: name a model (?model=NAME) or a request (?request=ID)"}
 
     def _why_request(self, asked: str) -> Answer:
         from scheduler.why_request import why_request

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scheduler.ask import DOWN, ConfigOption, JsonOption, Silent, UrlOption, ask, place
+from scheduler.ask import DOWN, ConfigOption, JsonOption, Silent, UrlOption, ask, end, place
 
 REFUSED = 1
 CODES = (
@@ -26,6 +26,8 @@ def why(
     json_out: JsonOption = False,
 ) -> None:
     """Say what a request for MODEL would meet now, or what REQUEST waits for or how it ended, and why."""
+    if not about.strip():
+        raise end("nothing is asked about: name a model, an alias or a request", REFUSED, json_out)
     where = place(url, config, json_out)
     try:
         answer = _answer(where, about)

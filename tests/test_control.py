@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from scheduler import control_bodies as bodies, control_told
-from scheduler.control_gate import TOKEN, Gate, new_token
+from scheduler.control_gate import TOKEN, Gate, drop_token, new_token
 from scheduler.core import messages as m
 from scheduler.core.config import Config, ModelConfig
 from scheduler.core.machine import Machine
@@ -93,6 +93,16 @@ def test_a_token_is_made_anew_and_is_ours_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / TOKEN).stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == [TOKEN]
     assert new_token(tmp_path / "nowhere")
+
+
+def test_a_token_goes_with_its_daemon(tmp_path: Path) -> None:
+    """Whoever ends takes its own token along, and no other's; where there is none that is no trouble."""
+    first, second = new_token(tmp_path), new_token(tmp_path)
+    drop_token(tmp_path, first)
+    assert (tmp_path / TOKEN).read_text() == second + "\n"
+    drop_token(tmp_path, second)
+    assert list(tmp_path.iterdir()) == []
+    drop_token(tmp_path, second)
 
 
 @pytest.mark.parametrize(
@@ -288,6 +298,10 @@ async def test_a_request_is_cancelled_wherever_it_is(real_ollama: Any, watchers:
         assert (status, first in told["error"]) == (409, True)
         async with live.http.get("/why", params={"request": "r0000-1"}) as unknown:
             assert unknown.status == 404
+        for nothing in ({}, {"model": ""}, {"request": " "}):
+            async with live.http.get("/why", params=nothing) as empty:
+                assert empty.status == 400
+                assert "name a model" in (await empty.json())["error"]
 
 
 @pytest.mark.real

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from scheduler.__main__ import command_line
+from scheduler.control_gate import TOKEN
 from scheduler.core.lifecycle import IllegalMove
 from scheduler.core.machine import Machine
 from scheduler.serve_command import BAD, BUG, run
@@ -159,9 +160,11 @@ async def test_told_to_stop_it_ends_with_nought(nobody: str, tmp_path: Path, num
     config, state = configured(tmp_path, nobody), tmp_path / "state"
     async with Started.run("serve", "--config", config, "--state", str(state), home=tmp_path) as serve:
         await serve.hears(r"listening port=\d+")
+        assert (state / TOKEN).is_file()
         psutil.Process(serve.process.pid).send_signal(number)
         assert await serve.ends() == 0, serve.said
     assert "stopped unfinished=0" in serve.said
     assert "Traceback" not in serve.said
+    assert not (state / TOKEN).exists()  # it commands nobody any more
     assert (state / "learned.json").is_file()
     assert list((state / "journal").iterdir())

@@ -338,6 +338,13 @@ def test_why_prints_sentences() -> None:
     assert json.loads(as_json.stdout) == answers[FAST]
 
 
+def test_why_of_nothing() -> None:
+    """An empty name, of a variable that is not set, is told as that."""
+    result = run("why", " ", "--url", "http://127.0.0.1:9")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "nothing is asked about" in result.stderr
+
+
 def test_why_exit_codes() -> None:
     """1 where a request would be refused, 2 where no daemon answers."""
     machine = Machine.fresh(CONFIG, 1.0)
