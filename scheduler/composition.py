@@ -8,7 +8,8 @@ from scheduler.classes import Classes, Rule
 from scheduler.core.config import Config, ModelConfig, PhaseConfig
 from scheduler.identity import Telling, key_hash
 from scheduler.routes import Aliases
-from scheduler.settings import PAID_ALIASES, RuleSettings, Settings
+from scheduler.settings import PAID_ALIASES, Settings
+from scheduler.settings_classes import RuleSettings
 
 if TYPE_CHECKING:
     from scheduler.timetable import Timetable

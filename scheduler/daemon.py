@@ -5,10 +5,10 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scheduler import composition, parts, restart, saved
 from scheduler.bodies import BodyStore
@@ -30,36 +30,19 @@ from scheduler.past import Past
 from scheduler.reload import Reload, Source
 from scheduler.residency import Residency
 from scheduler.restart import Restarts
+from scheduler.rhythm import Rhythm as Rhythm
 from scheduler.scheduled import Scheduled
 from scheduler.settings import Settings
 from scheduler.upstream import Upstream
 from scheduler.watch import Watch
 from scheduler.wire import WireConfig
 
-if TYPE_CHECKING:
-    from scheduler.housekeeping import Housekeeping
-
 log = logging.getLogger(__name__)
 
 LEARNED = "learned.json"
-LATER = ("scheduler.status", "scheduler.why", "scheduler.control", "scheduler.housekeeping")
+LATER = ("scheduler.status", "scheduler.why", "scheduler.control", "scheduler.chores")
 """Rooms that nobody needs before the daemon listens: they are imported then, since those who knock at once need not
 wait for them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rhythm:
-    """How often the chores run and how long a stop may take, in seconds."""
-
-    look: float = 5.0  # /api/ps
-    listing: float = 60.0  # /api/tags
-    memory: float = 10.0
-    pressure: float = 5.0
-    timetable: float = 1.0
-    runners: float = 1.0
-    clocks: float = 5.0
-    save: float = 30.0
-    stop: float = 30.0  # running work may take so long to finish after SIGTERM
 
 
 class Daemon:
@@ -147,7 +130,10 @@ class Daemon:
             self.ready.set()
             for room in LATER:
                 await asyncio.to_thread(import_module, room)
-            chores = self._chores(dispatcher, residency, watch)
+            from scheduler.chores import begun
+
+            save = partial(self._save, dispatcher)
+            chores = begun(self.rhythm, dispatcher, residency, watch, self._scheduled, self._keeping.look, save)
             closing.callback(chores.stop)
             await watch.memory()  # looks at every process of the machine: those who knock do not wait for that
             residency.start()
@@ -268,32 +254,6 @@ class Daemon:
         self._own = OwnCalls(known, listener)
         own |= self._own.routes
         return listener, forwarder, watch
-
-    def _chores(self, dispatcher: Dispatcher, residency: Residency, watch: Watch) -> "Housekeeping":
-        from scheduler.housekeeping import Housekeeping
-
-        rhythm = self.rhythm
-        chores = Housekeeping()
-
-        def look() -> None:
-            if dispatcher.state.ollama == "up":
-                residency.look()
-
-        async def listing() -> None:
-            if dispatcher.state.ollama == "up":
-                await residency.listing()
-
-        chores.every(rhythm.look, "look at /api/ps", look)
-        chores.every(rhythm.listing, "look at /api/tags", listing)
-        chores.every(rhythm.memory, "look at memory", watch.memory)
-        chores.every(rhythm.pressure, "look at memory pressure", watch.pressure)
-        chores.every(rhythm.timetable, "look at the timetable", self._scheduled.look)
-        chores.every(rhythm.runners, "look at silent runners", watch.runners)
-        chores.every(rhythm.clocks, "look at the clocks", watch.clocks)
-        chores.every(rhythm.clocks, "look at the state folder", self._keeping.look)
-        chores.every(rhythm.save, "save what was learned", lambda: self._save(dispatcher))
-        chores.start()
-        return chores
 
     def _acquaint(self, _fact: m.Fact, _orders: list[m.Order], machine: Machine) -> None:
         state = machine.state

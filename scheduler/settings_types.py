@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -62,44 +61,9 @@ def _or_never(value: object) -> object:
     return value if value == "never" else _duration(value)
 
 
-def _share(value: object) -> float:
-    """A part of the whole; text of a number too, because the environment has only text."""
-    with contextlib.suppress(TypeError, ValueError):
-        share = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else 0.0
-        if 0.0 < share <= 1.0:
-            return share
-    raise Wrong("is no share of the whole", "write a number above 0 and at most 1, such as 0.75")
-
-
-def _timed(value: object) -> str:
-    """A cron line; what reads it is asked for only here, since few configurations have one."""
-    from scheduler.timetable import NoSuchTime, Rule
-
-    if not isinstance(value, str):
-        raise Wrong("is no cron line", 'write "0 9 * * mon-fri", or "22:00" for every day')
-    try:
-        Rule(value)
-    except NoSuchTime as error:
-        raise Wrong(error.problem, error.mend) from None
-    return value
-
-
 def _policy(value: object) -> str:
     if not isinstance(value, str) or value not in POLICIES:
         raise Wrong("is not known here", f"write {' or '.join(map(repr, POLICIES))}")
-    return value
-
-
-def _zone(value: object) -> str:
-    from scheduler.timetable import NoSuchTime, zone_of
-
-    if not isinstance(value, str):
-        raise Wrong("is no time zone", 'write one such as "Europe/Berlin"')
-    if value:
-        try:
-            zone_of(value)
-        except NoSuchTime as error:
-            raise Wrong(error.problem, error.mend) from None
     return value
 
 
@@ -284,14 +248,6 @@ DurationOrNever = Annotated[
     WithJsonSchema(_TIME_SCHEMA),
     Kind('duration or "never"'),
 ]
-Share = Annotated[
-    float,
-    BeforeValidator(_share),
-    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
-    Kind("number up to 1"),
-]
-Timed = Annotated[str, BeforeValidator(_timed), Kind('cron line, or "HH:MM"')]
-Zone = Annotated[str, BeforeValidator(_zone), Kind("time zone")]
 Count = Annotated[int, BeforeValidator(_count), WithJsonSchema(_COUNT_SCHEMA), Kind("whole number from 1")]
 Listen = Annotated[str, BeforeValidator(_listen), Kind("address:port")]
 Upstream = Annotated[str, BeforeValidator(_upstream), Kind("http(s)://host:port")]
