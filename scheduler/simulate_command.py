@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +16,7 @@ from scheduler.simulated_host import Machine, NoHost, machine, resolved
 from scheduler.simulated_options import BudgetOption, ConfigOption, GatesOption, JsonOption, PhaseOption, PolicyOption
 from scheduler.simulated_policies import checked_policies, run, usual
 from scheduler.simulator.measures import Result
+from scheduler.simulator.optimum import Bound, bound
 from scheduler.simulator.workload import Job, WorkloadError, read
 from scheduler.units import UnitError, parse_size
 
@@ -31,6 +33,9 @@ def simulate(
     policy: PolicyOption = None,
     budget: BudgetOption = None,
     phase: PhaseOption = None,
+    clairvoyant: Annotated[
+        bool, typer.Option("--bound", help="Add the least J that one who knew the future could have had.")
+    ] = False,
     gates: GatesOption = False,
     json_out: JsonOption = False,
 ) -> None:
@@ -49,9 +54,10 @@ def simulate(
     told = []
     for file, jobs in workloads:
         results = [run(name, jobs, stage) for name in names]
-        told.append({"trace": str(file), "budget": stage.host.budget, "policies": list(map(tables.content, results))})
+        least = bound(jobs, stage.host, results[0]) if clairvoyant else None
+        told.append(_content(file, stage, results, least))
         if not json_out:
-            _show(file, jobs, stage, results)
+            _show(file, jobs, stage, results, least)
     if json_out:
         typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
 
@@ -60,7 +66,13 @@ def _size(text: str | None) -> int | None:
     return None if text is None else parse_size(text)
 
 
-def _show(file: Path, jobs: Sequence[Job], stage: Machine, results: Sequence[Result]) -> None:
+def _content(file: Path, stage: Machine, results: Sequence[Result], least: Bound | None) -> dict[str, Any]:
+    content: dict[str, Any] = {"trace": str(file), "budget": stage.host.budget}
+    content["policies"] = list(map(tables.content, results))
+    return content if least is None else content | {"bound": asdict(least)}
+
+
+def _show(file: Path, jobs: Sequence[Job], stage: Machine, results: Sequence[Result], least: Bound | None) -> None:
     out = tables.console()
     loads = ", ".join(
         f"{model.name} {gigabytes(model.size)} {model.load:g}/{model.unload:g} s x{model.parallel}"
@@ -74,3 +86,7 @@ def _show(file: Path, jobs: Sequence[Job], stage: Machine, results: Sequence[Res
             out.print(f"{result.policy}: {result.unserved} requests were refused or never served")
         for note in result.notes:
             out.print(f"{result.policy}: {note}")
+    if least is not None:
+        text = f"one who knew the future: J {least.j:.0f} with {least.loads} loads ({least.note})"
+        shares = ", ".join(f"{result.policy} {result.j / least.j:.2f}" for result in results if least.j)
+        out.print(f"{text}; times that: {shares}", soft_wrap=True)

@@ -163,3 +163,15 @@ def test_a_phase_that_is_asked_for_is_the_one_played(tmp_path: Path) -> None:
     )
     assert home["classes"]["helper"]["max"] == 0.0
     assert normal["classes"]["helper"]["max"] > 0.0
+
+
+def test_the_bound_is_what_one_who_knew_could_have_had(tmp_path: Path) -> None:
+    """Two requests at times of their own: both models loaded before they are wanted, so that only loading costs."""
+    rows = [{**TRACE[0], "t": 50.0}, {**TRACE[1], "t": 200.0}]
+    file = written(tmp_path, *rows)
+    (told,) = figures("--trace", file, "--budget", "38GB", "--policy", "default", "--bound")
+    assert told["bound"]["exact"]
+    assert told["bound"]["j"] == pytest.approx(12.0 + 18.0)
+    assert told["bound"]["j"] < told["policies"][0]["j"]
+    text = run("--trace", file, "--budget", "38GB", "--policy", "default", "--bound")
+    assert "one who knew the future: J 30 with 2 loads (exact)" in text

@@ -1,6 +1,7 @@
 """The rows of the proof by name, in the order they are printed."""
 
 from scheduler.proof.against_best import BEST_ONLINE
+from scheduler.proof.against_optimum import OPTIMUM
 from scheduler.proof.deciding import DECIDING
 from scheduler.proof.frame import Row
 from scheduler.proof.mistaken import MISTAKEN
@@ -19,6 +20,7 @@ _ORDER = (
     WORST,
     NAMELESS,
     PROMISED,
+    OPTIMUM,
     IDLE,
     PUBLIC_ROW,
     MISTAKEN,
