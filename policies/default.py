@@ -175,7 +175,7 @@ def _home(world: World, memo: Memo) -> Verdict:
         elif model.not_before <= world.at and (plan := _homeward(world, model)) is not None:
             because = f"home: quiet for {world.settle:.0f} s" if home else f"{model.name} is to be kept, and it fits"
             return Verdict((Change(plan.leave, plan.load, because, cause="home"),), memo)
-    if not world.home:
+    if not world.home and not world.quiet:
         return _ahead(world, memo, wakes)
     return Verdict((), memo, min(wakes, default=None))
 
