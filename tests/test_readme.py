@@ -87,6 +87,13 @@ async def _run(text: str, environment: dict[str, str]) -> tuple[int, str]:
     return process.returncode or 0, said.decode()
 
 
+async def _at_rest(environment: dict[str, str]) -> None:
+    """Wait until no change of models is under way."""
+    async with asyncio.timeout(BLOCK_SECONDS):
+        while not (await _run("python -m scheduler status --line || true", environment))[1].startswith("ok"):
+            pass
+
+
 def _played(folder: Path) -> None:
     folder.mkdir()
     for name, text in PLAYED.items():
@@ -123,6 +130,28 @@ async def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
                 assert re.search(_shown(line), said), f"{page}:{block.line}: {line!r} is not in\n{said}"
         demo.interrupt()
         assert await demo.ends() == 0, demo.said
+
+
+async def test_the_first_request_after_make_run(tmp_path: Path) -> None:
+    """What `make run` starts where no Ollama answers prints what README shows under its first request."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not there")
+    blocks = _blocks(README[README.index("## First request") :])[:2]
+    nowhere = {"OLLAMA_SCHEDULER_LISTEN": "127.0.0.1:0", "OLLAMA_SCHEDULER_OLLAMA": "http://127.0.0.1:9"}
+    async with Started.run("run", "--wait", "0.1s", home=tmp_path, **nowhere) as run:
+        port = (await run.hears(r"listens on http://127\.0\.0\.1:(\d+)"))[1]
+        await run.hears("Ctrl-C ends all of it")
+        environment = surroundings(tmp_path, {"OLLAMA_SCHEDULER_LISTEN": f"127.0.0.1:{port}"})
+        for block in blocks:
+            code, said = await _run(block.text.replace(":11450", f":{port}"), environment)
+            assert code == 0, f"{block.text}: {said}"
+            for line in filter(None, block.shown.splitlines()):
+                assert re.search(_shown(line), said), f"{line!r} is not in\n{said}"
+            if block is blocks[0]:  # the coder follows: its load is what a reader's second command comes after
+                await run.hears("order=Load model=qwen2.5-coder")
+                await _at_rest(environment)
+        run.interrupt()
+        assert await run.ends() == 0, run.said
 
 
 def test_shown_lines_can_fail() -> None:
