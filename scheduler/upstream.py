@@ -5,6 +5,7 @@ aiohttp's client is not used here: it alone costs more than the millisecond a re
 """
 
 import asyncio
+import errno
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
@@ -16,6 +17,7 @@ import httptools
 from scheduler.reply import Broken, Headers, Reply
 
 CONNECT_SECONDS = 5.0
+FILE_POLL = 0.05  # seconds between tries for a connection where no file is left for one
 SENT_AT_ONCE = 1 << 16  # bytes up to which head and body are joined for one write
 CONTINUE_SECONDS = 1.0  # how long a body whose client asked first waits for Ollama's 100 (Go's transport waits so too)
 
@@ -276,17 +278,27 @@ class Upstream:
         return None
 
     async def _connect(self) -> _Connection:
-        loop = asyncio.get_running_loop()
+        short = ""
         try:
             async with asyncio.timeout(self._connect_seconds):
-                _, connection = await loop.create_connection(
-                    lambda: _Connection(self), self._host, self._port, ssl=self._ssl
-                )
+                while (connection := await self._opened()) is None:
+                    short = ": too many open files"
+                    await asyncio.sleep(FILE_POLL)
         except TimeoutError as error:
-            raise Broken(f"no connection within {self._connect_seconds:g} s", reached=False) from error
+            raise Broken(f"no connection within {self._connect_seconds:g} s{short}", reached=False) from error
         except OSError as error:
             raise Broken(str(error), reached=False) from error
         if not connection.usable:  # nothing was written to it
             raise Broken("Ollama closed the connection at once", reached=False)
         self._all.add(connection)  # not before: of one whose making is cancelled uvloop never says that it is lost
         return connection
+
+    async def _opened(self) -> _Connection | None:
+        """A new connection; None where there is no file for it just now: that is our trouble, not Ollama's."""
+        loop = asyncio.get_running_loop()
+        try:
+            return (await loop.create_connection(lambda: _Connection(self), self._host, self._port, ssl=self._ssl))[1]
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                return None
+            raise

@@ -10,6 +10,7 @@ import pytest
 from scheduler.errors import BadRequest
 from scheduler.reply import Broken, Reply
 from scheduler.upstream import Upstream
+from tests.scarce import NoFiles
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -278,3 +279,24 @@ async def test_a_connection_that_ollama_closes_at_once_can_be_tried_again(monkey
         assert not broken.value.reached
         await upstream.close()
         server.close()
+
+
+async def test_where_no_file_is_left_a_connection_waits_for_one() -> None:
+    """Our own want of files is no failure of Ollama's: the request goes as soon as there is one, or is told why not."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(OK)
+
+    no_files = NoFiles()
+    async with Server(script) as server:
+        hasty = Upstream(f"http://{server.upstream.host_header.decode()}", connect_seconds=0.2)
+        try:
+            no_files(True)
+            sending = asyncio.ensure_future(server.upstream.send("GET", "/", (), b""))
+            with pytest.raises(Broken, match=r"no connection within 0.2 s: too many open files") as broken:
+                await hasty.send("GET", "/", (), b"")
+            assert not broken.value.reached
+            assert not sending.done()
+        finally:
+            no_files(False)
+        assert await body_of(await asyncio.wait_for(sending, 5)) == b"{}"
