@@ -51,6 +51,7 @@ def core_config(settings: Settings) -> Config:
             if model.unload_after_idle is not None
         ),
         grow_after=settings.memory.grow_after,
+        end_at_critical=settings.memory.end_at_critical,
         stall_silence=settings.stall.silence,
         stall_after_cut=settings.stall.after_cut,
         restart_every=settings.stall.restart_every if settings.stall.action == "restart-ollama" else None,

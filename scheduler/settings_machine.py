@@ -13,6 +13,7 @@ from scheduler.settings_types import (
     Kind,
     PhaseName,
     SizeOrAuto,
+    Switch,
     Wrong,
 )
 
@@ -84,6 +85,10 @@ class MemorySettings(Section):
 
     under_critical: Share = 0.75
     """The part of the budget that is left while the system says that memory is critical."""
+
+    end_at_critical: Switch = False
+    """Whether, while memory is critical, the requests of agents and batches that keep a model from leaving may be
+    ended, the longest first, with an error; one that had no answer yet waits again instead."""
 
     grow_after: DurationOrNone = 60.0
     """How long, in seconds, more memory must have been there before it is trusted; less holds at once."""

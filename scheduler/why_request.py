@@ -17,6 +17,7 @@ ENDS = {
     "abandoned": "was abandoned: its client hung up while it ran",
     "stalled": "was ended to heal a stalled runner",
     "cancelled": "was cancelled while it ran",
+    "pressure": "was ended because memory was critical",
     "canned": "was a health check and got its canned success",
     "refused": "was refused",
     "left": "left: its client hung up while it waited",

@@ -58,11 +58,17 @@ class Play:
                 self._later(m.Left(at + self.chance.random() * 60, request))
 
     def run(self, until: float | None = None) -> None:
-        """Play on until nothing is coming, or until this time."""
+        """Play on until nothing but time is coming, or until this time."""
         while self._coming and (until is None or self._coming[0][0] <= until):
+            if until is None and not self.machine.state.requests and self._only_time():
+                return
             self.post(heapq.heappop(self._coming)[2])
         if until is not None:
             self.at = max(self.at, until)
+
+    def _only_time(self) -> bool:
+        """Whether all that comes is the core's own wish to be woken, which may be days away."""
+        return all(isinstance(fact, m.Ticked) for _, _, fact in self._coming)
 
     def post(self, fact: m.Fact) -> list[m.Order]:
         """One step now."""

@@ -231,7 +231,7 @@ def _arrive(story: Story, words: list[str], text: str) -> None:
 
 
 def _ended(story: Story, words: list[str], text: str) -> None:
-    outcomes: tuple[m.Outcome, ...] = ("failed", "abandoned", "stalled", "canned", "cancelled")
+    outcomes: tuple[m.Outcome, ...] = ("failed", "abandoned", "stalled", "canned", "cancelled", "pressure")
     outcome: m.Outcome = next((outcome for outcome in outcomes if outcome in words), "answered")
     request = story.machine.state.requests.get(words[0])
     service = story.at - (request.started or story.at) if request else 0.0

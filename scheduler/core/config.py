@@ -50,6 +50,7 @@ class Config:
     idle_limit: float | None = None  # seconds without use after which a model is unloaded; None: never
     idle_limits: tuple[tuple[str, float | None], ...] = ()  # the same for single models
     grow_after: float = 60.0  # seconds that a grown budget must stay before it is trusted
+    end_at_critical: bool = False  # whether requests of agents and batches may be ended where memory is critical
     stall_silence: float = 1800.0
     stall_after_cut: float = 60.0
     restart_every: float | None = None  # seconds between two restarts of Ollama, at least; None: it is never restarted

@@ -25,9 +25,9 @@ Kind = Literal["request", "preload", "unload", "probe", "replace"]
 """`replace` deletes or overwrites a model by name: it is held until the model is out of memory."""
 Pressure = Literal["normal", "warning", "critical"]
 """How short memory is, by the system's own word."""
-Outcome = Literal["answered", "failed", "abandoned", "stalled", "canned", "cancelled"]
+Outcome = Literal["answered", "failed", "abandoned", "stalled", "canned", "cancelled", "pressure"]
 """How a request left its slot: answered whole; Ollama failed it; its client left; ended to heal a stalled runner;
-a probe that got its canned success; ended by a person."""
+a probe that got its canned success; ended by a person; ended because memory was critical."""
 
 
 # --- facts: requests ---------------------------------------------------------------------------------------------

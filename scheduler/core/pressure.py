@@ -9,11 +9,12 @@ from itertools import combinations
 
 from policies.verdict import Change
 from scheduler.core import sizes, transition
-from scheduler.core.messages import MemorySeen, Order, Record
+from scheduler.core.messages import MemorySeen, Order, Recall, Record
 from scheduler.core.state import CoreState, Growing, ModelState
 from scheduler.core.view import WorldView
 
 WEIGHT = {"interactive": 3.0, "agent": 1.0, "helper": 1.0, "batch": 0.5}  # what a second of waiting is worth, by class
+ENDABLE = ("agent", "batch")
 AGAIN = 600.0  # seconds without a request after which another is half as likely as right after the last
 EVERY_SUBSET = 10  # models of which every choice is tried; of more, the most valuable for their size stay
 
@@ -61,8 +62,10 @@ def relieve(state: CoreState, world: WorldView) -> list[Order]:
         if under_way is not None and under_way.cause == "pressure" and under_way.stage == "draining":
             return transition.abort(state, "there is room again")
         return []
-    if not state.pressed or state.stopping or _on_its_way(state) or _in_flight(state):
+    if not state.pressed or state.stopping or _in_flight(state):
         return []
+    if _on_its_way(state):
+        return _end_the_longest(state)
     leave = _leaving(state, world)
     if set(leave) <= set(under_way.leave if under_way is not None else ()):
         return []  # all who can leave do: what is pinned or cannot leave yet may be too much by itself
@@ -72,6 +75,28 @@ def relieve(state: CoreState, world: WorldView) -> list[Order]:
     state.home_due = state.home_due or bool(set(leave) & set(world.home))
     orders.append(Record(leave[0], "transition begun", because))
     return orders + transition.begin(state, Change(leave, (), because, cause="pressure"))
+
+
+def _end_the_longest(state: CoreState) -> list[Order]:
+    """At critical pressure, where that is allowed: end the request that has run longest on what drains for it, one at a
+    time, of those for whom nobody sits and waits. One that has not had a byte takes its place in line again."""
+    change = state.transition
+    allowed = state.config.end_at_critical and state.pressure == "critical"
+    if not allowed or change is None or change.cause != "pressure":
+        return []
+    running = [state.requests[each] for name in change.leave for each in state.models[name].running_ids]
+    if any(request.place == "recalled" for request in running):
+        return []
+    may_end = [r for r in running if r.kind == "request" and r.cls in ENDABLE and not r.abandoned]
+    longest = min(may_end, key=lambda request: (request.started or 0.0, request.seq), default=None)
+    if longest is None:
+        return []
+    longest.place = "recalled"
+    return [
+        Recall(
+            longest.id, f"memory is critical, and it ran for {state.at - (longest.started or 0.0):.0f} s", "pressure"
+        )
+    ]
 
 
 def value(state: CoreState, world: WorldView, model: ModelState) -> float:
