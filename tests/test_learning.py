@@ -51,6 +51,13 @@ def test_probes_teach_nothing() -> None:
     assert fast("arrive 1 fast probe", "wait 1s", "ended 1 first 1s").service_learned is None
 
 
+def test_what_passes_through_teaches_nothing() -> None:
+    """Its seconds may hold a load of Ollama's own; also of what was let through before and ends after."""
+    assert fast("passthrough on", "arrive 1 fast", "wait 99s", "ended 1 first 9s").service_learned is None
+    late = fast("passthrough on", "arrive 1 fast", "wait 9s", "passthrough off", "wait 9s", "ended 1 first 9s")
+    assert late.service_learned is None
+
+
 def test_the_slowest_first_byte_is_kept() -> None:
     """The slowest seconds per prompt byte are kept, whatever came later; a prompt of unknown length says nothing."""
     slow = ("arrive 1 fast body 1kB", "wait 5s", "ended 1 first 5s")

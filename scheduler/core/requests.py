@@ -166,7 +166,8 @@ def ended(state: CoreState, fact: Ended) -> list[Order]:
         model.last_cut = fact.at
     elif fact.outcome == "answered":
         model.last_cut = None
-    if fact.outcome == "answered" and request.kind == "request" and (fact.status or 200) < 400:
+    ours = not (stray or state.passthrough)  # else Ollama may have loaded its model inside it
+    if ours and fact.outcome == "answered" and request.kind == "request" and (fact.status or 200) < 400:
         learned.answered(state, model, request, fact)
         sizes.refresh(state, model)
     troubled = fact.outcome == "failed" or bool(fact.error) or (fact.status or 0) >= 500
