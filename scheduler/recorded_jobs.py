@@ -1,7 +1,7 @@
 """Turns what journals recorded into a workload that can be played again, nameless, and into the result it had."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import replace
 from statistics import fmean
 
 from scheduler.recorded import Asked, Recorded
@@ -18,28 +18,37 @@ def jobs_of(recorded: Recorded) -> list[Job]:
     of its session follows it again; any other comes at its own time. Ids and sessions are only counted."""
     asked = sorted(recorded.served, key=lambda each: each.arrived)
     names = {each.id: str(number) for number, each in enumerate(asked, 1)}
-    sessions: dict[str, str] = {"": ""}
-    ended: dict[str, list[Asked]] = defaultdict(list)
+    sessions: dict[str, _Session] = {}
     jobs = []
     for each in asked:
-        session = sessions.setdefault(each.session, f"s{len(sessions)}")
-        last = _last(ended[session], each.arrived) if session and each.cls != "probe" else None
-        job = Job(names[each.id], each.model, each.service, each.cls, session, t=each.arrived - recorded.begin)
+        if not each.session:
+            number, last = "", None
+        else:
+            session = sessions.setdefault(each.session, _Session(f"s{len(sessions) + 1}"))
+            number, last = session.number, None if each.cls == "probe" else session.went_on(each)
+        job = Job(names[each.id], each.model, each.service, each.cls, number, each.arrived - recorded.begin)
         if last is not None:
-            job = Job(
-                job.id, job.model, job.service, job.cls, session, None, (names[last.id],), each.arrived - last.ended
-            )
-        if each.cls != "probe":
-            ended[session].append(each)
+            job = replace(job, t=None, after=(names[last.id],), think=each.arrived - last.ended)
         jobs.append(job)
     return jobs
 
 
-def _last(earlier: Sequence[Asked], arrived: float) -> Asked | None:
-    """The earlier request that had ended last when this one came, if that is not too long ago."""
-    over = [each for each in earlier if each.ended <= arrived]
-    last = max(over, key=lambda each: each.ended, default=None)
-    return last if last is not None and arrived - last.ended <= THINK else None
+class _Session:
+    """One session's requests, in the order in which they arrived."""
+
+    def __init__(self, number: str) -> None:
+        self.number = number
+        self._under_way: list[Asked] = []
+        self._last: Asked | None = None  # of those that were over, the one that ended last
+
+    def went_on(self, asked: Asked) -> Asked | None:
+        """The request that this one is taken to follow: the one that had ended last, if that is not too long ago."""
+        over = [each for each in self._under_way if each.ended <= asked.arrived]
+        self._under_way = [each for each in self._under_way if each.ended > asked.arrived]
+        self._last = max([*over, *([self._last] if self._last else [])], key=lambda each: each.ended, default=None)
+        self._under_way.append(asked)
+        last = self._last
+        return last if last is not None and asked.arrived - last.ended <= THINK else None
 
 
 def as_it_was(recorded: Recorded) -> Result:
