@@ -5,15 +5,16 @@ CI plays a bit more than a minute of it; `make long` ten minutes, with the toler
 
 import math
 import random
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scheduler import whatif
-from scheduler.recorded import read
-from scheduler.recorded_jobs import jobs_of
+from scheduler.recorded import Asked, Recorded, read
 from scheduler.replay import verify
 from scheduler.simulator.measures import Result
 from scheduler.simulator.workload import Job
@@ -52,9 +53,12 @@ SETTINGS: dict[str, Any] = {
 
 def mix(seconds: float, seed: int, load: float = 0.4) -> list[Job]:
     """Poisson arrivals of nobody in particular for all three models, and a person in a closed loop each of whose
-    prompts on quality brings a small request to fast: so many seconds of it."""
+    prompts on quality brings a small request to fast: so many seconds of it, in order of time within each loop."""
     chance = random.Random(seed)
-    return sorted([*_poisson(chance, seconds, load), *_pairs(chance, seconds)], key=lambda job: job.t or 0.0)
+    return sorted(
+        [*_poisson(chance, seconds, load), *_pairs(chance, seconds)],
+        key=lambda job: math.inf if job.t is None else job.t,
+    )
 
 
 def _poisson(chance: random.Random, seconds: float, load: float) -> Iterator[Job]:
@@ -72,7 +76,7 @@ def _poisson(chance: random.Random, seconds: float, load: float) -> Iterator[Job
 def _pairs(chance: random.Random, seconds: float) -> Iterator[Job]:
     at, before = 3.0, ""
     number = 0
-    while at < seconds:
+    while at < seconds - 10.0:
         think = chance.uniform(8.0, 20.0)
         prompt, small = f"q{number}", f"f{number}"
         later = chance.uniform(0.1, 0.5)
@@ -100,14 +104,30 @@ async def played(ollama: RealOllama, folder: Path, jobs: list[Job]) -> list[Path
         player = Player(live, jobs)
         await player.play()
         assert set(player.statuses.values()) == {200}
+        await live.until(lambda: live.state.transition is None)
     return sorted((folder / "journal").glob("*.jsonl"))
 
 
-def compared(files: list[Path]) -> tuple[Result, Result]:
+def as_played(jobs: Sequence[Job], recorded: Recorded) -> list[Job]:
+    """The trace with the services that were measured; who comes at a time of his own comes when he came."""
+    seen: dict[tuple[str, str, bool], deque[Asked]] = defaultdict(deque)
+    for asked in sorted(recorded.served, key=lambda asked: asked.arrived):
+        seen[asked.model, asked.cls, bool(asked.session)].append(asked)
+    found = []
+    for job in jobs:
+        asked = seen[job.model, job.cls, bool(job.session)].popleft()
+        at = None if job.t is None else asked.arrived - recorded.begin
+        found.append(replace(job, service=asked.service, t=at))
+    return found
+
+
+def compared(files: list[Path], jobs: Sequence[Job]) -> tuple[Result, Result]:
     """What the journals say it came to, and what the simulator makes of the same demand with the load, unload and
     service seconds that were measured."""
     recorded = read(files, 0.0, math.inf)
-    return whatif.past(recorded).result, whatif.course(recorded, jobs_of(recorded), whatif.Change()).result
+    assert len(recorded.served) == len(jobs)
+    again = whatif.course(recorded, as_played(jobs, recorded), whatif.Change())
+    return whatif.past(recorded).result, again.result
 
 
 async def alike(real_ollama: Any, tmp_path: Path, seconds: float, seed: int, share: float) -> None:
@@ -119,7 +139,7 @@ async def alike(real_ollama: Any, tmp_path: Path, seconds: float, seed: int, sha
         found = verify(file)
         assert found.difference is None
         assert found.facts > len(jobs)
-    was, simulated = compared(files)
+    was, simulated = compared(files, jobs)
     assert len(was.served) == len(simulated.served) == len(jobs)
     told = f"loads {simulated.loads} for {was.loads}, mean wait {simulated.mean:.2f} s for {was.mean:.2f} s"
     print(told)  # noqa: T201 - shown where it fails, and by -rP

@@ -52,7 +52,7 @@ class Player:
         tokens = max(1, round(job.service * TOKENS_PER_SECOND))
         body = {
             "model": job.model,
-            "messages": [{"role": "user", "content": "go on"}],
+            "messages": [{"role": "user", "content": f"{job.session} goes on with {job.id}"}],
             "options": {"num_predict": tokens},
         }
         async with self._live.http.post("/api/chat", json=body, headers=headers) as answer:
