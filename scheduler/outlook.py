@@ -17,7 +17,11 @@ RECKONED = (0.2, 3.0)  # one that is only reckoned from its size
 
 
 class EmptyMemory(WorldView):
-    """The world with nobody's leftovers in memory: whether a set can be held is no matter of today's orphans."""
+    """The world with nobody's leftovers in memory and no pressure: whether a set can be held is no matter of today."""
+
+    @property
+    def budget(self) -> int:
+        return max(self._state.budget or 0, self._state.whole)
 
     @property
     def orphans(self) -> int:

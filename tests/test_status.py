@@ -563,6 +563,48 @@ def test_passthrough_is_said_before_anything_else() -> None:
 
 
 @dataclass
+class Planned:
+    """What the timetable changes next."""
+
+    at: float
+    what: str
+    by: str
+
+
+def test_what_is_scheduled_and_quiet() -> None:
+    """What changes next and when, by the wall clock, and who said that nothing is loaded unasked; neither at first."""
+    scene = Scene()
+    told = scene.status()
+    assert (told["scheduled"], told["quiet"]) == (None, "")
+    scene.tell(m.QuietSet(scene.at, True, "quiet hours: 22:00 to 07:00"))
+    planned = Planned(WALL + 3600.0, "quiet ends", "quiet hours: 22:00 to 07:00")
+    told = scene.status(60.0, around=replace(AROUND, scheduled=planned))
+    assert told["quiet"] == planned.by
+    at = {"at": "2023-11-14T23:13:20.000Z", "left": 3540.0, "what": "quiet ends", "by": planned.by}
+    assert told["scheduled"] == at
+
+
+def test_short_memory_is_no_secret() -> None:
+    """What is left of the budget and of what, how short memory is, and that more is seen and not trusted yet; who waits
+    for what does not fit is told so, and is not stuck."""
+    scene = Scene()
+    critical = m.MemorySeen(scene.at, 30 * 10**9, "memory.budget", pressure="critical", whole=BUDGET)
+    scene.tell(critical)
+    told = scene.status()["memory"]
+    assert [told[each] for each in ("budget", "whole", "pressure", "growing")] == [30 * 10**9, BUDGET, "critical", None]
+    assert told["free"] == 30 * 10**9
+    scene.arrive(QUALITY, "r1")
+    told = scene.status(600.0)
+    assert told["verdict"] not in ("stuck", "ok")
+    assert told["requests"][0]["waits_for"] == "memory, which is short: it needs 35.0 GB and 30.0 GB are left"
+    assert "memory is short (critical): 30.0 GB of 38.0 GB may be used" in told["warnings"]
+    assert next(each for each in told["phase"]["sets"] if each["name"] == "quality")["fit"] == "fits"
+    scene.tell(replace(critical, at=scene.at, budget=BUDGET, pressure="normal", whole=0))
+    told = scene.status()["memory"]
+    assert [told[each] for each in ("budget", "pressure", "growing")] == [30 * 10**9, "normal", BUDGET]
+
+
+@dataclass
 class Configured:
     """A configuration in force."""
 

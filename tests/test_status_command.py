@@ -139,6 +139,19 @@ def test_passthrough_is_said_once() -> None:
     assert next(lines(answer)).plain == "PASSTHROUGH  on, by ada; 0 running."
 
 
+def test_what_is_scheduled_is_in_the_line_of_the_phase() -> None:
+    """Whether it is quiet, and what changes next in how long; how much of the budget pressure leaves."""
+    machine, ledger = busy()
+    answer = answer_of(machine, ledger)
+    assert not any("quiet" in text.plain for text in lines(answer))
+    answer["quiet"] = "quiet hours: 22:00 to 07:00"
+    answer["scheduled"] = {"at": "2026-01-05T08:00:00Z", "left": 7200.0, "what": "phase work", "by": "schedule: 9:00"}
+    answer["memory"] |= {"whole": 2 * answer["memory"]["budget"], "pressure": "critical"}
+    page = [text.plain for text in lines(answer)]
+    assert any(line.endswith(", quiet; phase work in 2 h") for line in page)
+    assert any(", critical: of 76.0 GB)" in line for line in page)
+
+
 def test_needs_you() -> None:
     """Where a person is needed: exit 1, what, and the command to type."""
     machine, ledger = needy()
