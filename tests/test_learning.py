@@ -427,3 +427,40 @@ def test_nobody_is_expected_to_ask_for_what_is_no_model() -> None:
     machine.step(m.ModelsListed(40.0, (m.Listed("there", GB),)))
     assert "missing" not in machine.state.models
     assert [(group.at, set(group.weights)) for group in machine.state.groups] == [(0.0, {"there"}), (20.0, {"there"})]
+
+
+def a_conversation(tokens: int, away: float) -> Story:
+    """A conversation of so many tokens was warm in the one model that fits when a request for another came, `away`
+    seconds ago; only that request's arrival was heard of since."""
+    story = a_story(stage=("budget 3GB", "model fast 2GB", "model right 2GB"))
+    ask(story, "1", "ann", 4 * tokens)
+    story.wait(2.0)
+    story.tell("loaded fast")
+    told(story, tokens, 10, 5.0, prompt_seconds=tokens / 200)
+    story.post(m.Arrived(story.at, "3", "right", session="bob", body_bytes=4_000))
+    story.at += away
+    return story
+
+
+def test_a_warm_conversation_holds_its_model() -> None:
+    """One request for another model sends away at once what nothing is lost with, and waits its patience where minutes
+    of reading would be lost: the price of a warm prompt is part of the decision."""
+    cheap, dear = a_conversation(50, 0.0), a_conversation(100_000, 0.0)
+    assert cheap.machine.state.transition is not None
+    assert dear.machine.state.transition is None
+    dear.wait(140.0)
+    assert dear.machine.state.transition is None
+    dear.wait(10.0)
+    change = dear.machine.state.transition
+    assert change is not None
+    assert change.forced
+
+
+def test_a_health_check_begins_nothing_that_time_made_due() -> None:
+    """When a conversation has become cheap enough to lose since anything was heard, the change it allows comes before
+    the probe that happens to be heard first: the probe is answered once."""
+    story = a_conversation(90_000, 82.0)
+    assert story.machine.state.transition is None
+    orders = story.machine.step(m.Arrived(story.at, "p", "fast", "probe"))
+    assert [type(order).__name__ for order in orders if getattr(order, "id", "") == "p"] == ["AnswerProbe"]
+    assert story.machine.state.transition is not None

@@ -59,7 +59,6 @@ class Machine:
         probe = isinstance(fact, m.Arrived) and fact.kind == "probe"
         orders = self._settle() if probe else []  # what time alone made due comes first: a probe begins nothing (P5)
         orders += self._record(fact)
-        learned.pass_time(self.state)
         orders += self._settle()
         return orders
 
@@ -130,6 +129,7 @@ class Machine:
 
     def _settle(self) -> list[m.Order]:
         """Expire, advance, repair and ask the policy, until nobody has anything more to do."""
+        learned.pass_time(self.state)
         orders = deadlines.expire(self.state) + restarts.order(self.state)
         for _ in range(SETTLED_BY_THEN):
             steps = wishes.grant(self.state, self._world) + operator.forward_replacements(self.state, self._world)
