@@ -81,6 +81,8 @@ def best(world: World) -> tuple[Model, Plan, str] | None:
     found: tuple[float, Model, Plan] | None = None
     for name in dict.fromkeys(name for _, group in expected.followed for name in group.weights):
         model = world.models[name]
+        if not world.sets_of(name):
+            continue  # the phase excludes it
         if name in present or not model.installed or model.replacing or model.not_before > world.at or model.sent_away:
             continue
         plan = world.plan(model)
