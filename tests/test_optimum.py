@@ -11,9 +11,10 @@ from scheduler.simulator.host import CODER, FAST, GB, QUALITY, Host, HostModel, 
 from scheduler.simulator.mdp_world import exponential, host as two_models
 from scheduler.simulator.optimum import arrived, bound, search, unhindered
 from scheduler.simulator.optimum_brute import brute
+from scheduler.simulator.optimum_lanes import TooMuch
 from scheduler.simulator.optimum_played import play
 from scheduler.simulator.optimum_problem import problem
-from scheduler.simulator.optimum_search import TooMuch, beam, exact
+from scheduler.simulator.optimum_search import beam, exact
 from scheduler.simulator.run import simulate
 from scheduler.simulator.workload import Job, read
 

@@ -12,15 +12,19 @@ from math import inf
 from scheduler.simulator.baselines_stage import Stage
 from scheduler.simulator.host import Host
 from scheduler.simulator.measures import Result
+from scheduler.simulator.optimum_lanes import TooMuch
 from scheduler.simulator.optimum_played import Open
 from scheduler.simulator.optimum_problem import Problem, problem
-from scheduler.simulator.optimum_search import Found, TooMuch, beam, exact
+from scheduler.simulator.optimum_search import Found, beam, exact
 from scheduler.simulator.workload import Job
 
 WORK = 300_000
 """Outcomes of stays after which the exact search is given up: some ten seconds."""
 WIDTH = 10
-SPREADS = (2_000.0, 8_000.0, 32_000.0, 128_000.0, inf)
+NARROW = 3
+MANY = 30_000
+"""The product of width and requests beyond which a beam is made narrower, down to NARROW: some half a minute."""
+SPREADS = (32_000.0, 128_000.0, inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,8 @@ def bound(
     work: int = WORK,
     width: int = WIDTH,
 ) -> Bound:
-    """The least J for `jobs` on `host`, exactly if `work` outcomes suffice, else the best plan of a beam of `width`.
+    """The least J for `jobs` on `host`, exactly if `work` outcomes suffice, else the best plan of a beam of `width`, or
+    less where requests are very many.
 
     Where jobs arrive after others, a plan would change who arrives when. What is bounded then is the same requests at
     the times at which they arrived in `run`; without a run, at those they would have if no model had to be loaded.
@@ -58,21 +63,26 @@ def bound(
     elif found.exact:
         notes.insert(0, "exact")
     else:
-        notes.insert(0, f"best plan of a beam of {width}; the optimum may be lower")
+        notes.insert(0, f"best plan of a beam of {_width(wanted, width)}; the optimum may be lower")
     loads = len(wanted.free) + sum(len(models) for _, models, _ in found.visits)
     return Bound(found.cost, found.exact, "; ".join(notes), loads)
 
 
 def search(wanted: Problem, work: int = WORK, width: int = WIDTH) -> Found:
-    """The cheapest plan found, exact if `work` outcomes suffice; a narrow beam first says what is too dear."""
-    known = _beam(wanted, min(width, 5))
+    """The cheapest plan found, exact if `work` outcomes suffice; a beam first says what is too dear."""
+    known = _beam(wanted, _width(wanted, width))
     try:
         return exact(wanted, known.cost, work)
     except TooMuch:
-        return min((known, _beam(wanted, width)), key=lambda found: found.cost)
+        return known
+
+
+def _width(wanted: Problem, width: int) -> int:
+    return max(min(width, NARROW), min(width, MANY // max(1, wanted.requests)))
 
 
 def _beam(wanted: Problem, width: int) -> Found:
+    """The plan of a beam of the least spread that comes to the end of the requests."""
     for spread in SPREADS:
         try:
             return beam(wanted, width, spread)

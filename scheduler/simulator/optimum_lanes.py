@@ -7,6 +7,10 @@ from typing import NamedTuple
 from scheduler.simulator.optimum_problem import Lane, Place
 
 
+class TooMuch(Exception):
+    """The search has done as much as it may."""
+
+
 class Outcome(NamedTuple):
     """A stay: seconds at which the model has gone again, weighted waiting of those served, how many were, by lane."""
 
@@ -41,17 +45,16 @@ def stays(place: Place, served: Sequence[int], ready: float, until: float) -> li
     return found
 
 
-def mixed(place: Place, served: Sequence[int], ready: float, until: float, most: int) -> tuple[list[Outcome], bool]:
+def mixed(place: Place, served: Sequence[int], ready: float, until: float, most: int) -> list[Outcome]:
     """The same of a place with several lanes, whose requests may start in any order between the lanes.
 
-    Kept is, for each number served by lane, whatever is not worse in cost and in every slot's end than something else;
-    of these no more than `most` a number, and whether any had to be dropped is said. Shortest first.
+    Kept is, for each number served by lane, whatever is not worse in cost and in every slot's end than something else.
+    Shortest first. Raises TooMuch where that is more than `most`.
     """
     model = place.model
     latest = until - model.unload
     fronts: dict[tuple[int, ...], list[_Slots]] = {tuple(served): [(0.0, (ready,) * model.parallel)]}
     found: list[Outcome] = []
-    cut = False
     while fronts:
         longer: dict[tuple[int, ...], list[_Slots]] = {}
         for counts, front in fronts.items():
@@ -62,13 +65,12 @@ def mixed(place: Place, served: Sequence[int], ready: float, until: float, most:
                     for slots in front:
                         _keep(after, _next(slots, line, which), latest)
         for counts, front in longer.items():
-            cut |= len(front) > most
-            front.sort()
-            del front[most:]
             found.extend(Outcome(free[-1] + model.unload, cost, counts) for cost, free in front)
+        if len(found) > most:
+            raise TooMuch(f"{len(found)} orders of the requests for {model.name}")
         fronts = {counts: front for counts, front in longer.items() if front}
     found.sort()
-    return found, cut
+    return found
 
 
 def merged(place: Place, served: Sequence[int], ready: float, until: float) -> list[Outcome]:

@@ -9,7 +9,7 @@ from math import inf
 from operator import itemgetter
 from typing import Any
 
-from scheduler.simulator.optimum_lanes import Outcome, merged, mixed, stays
+from scheduler.simulator.optimum_lanes import Outcome, TooMuch, merged, mixed, stays
 from scheduler.simulator.optimum_problem import Place, Problem
 from scheduler.simulator.optimum_rest import Rest
 
@@ -18,6 +18,8 @@ Label = tuple[float, float, Counts, int, Any, float]
 """Nothing is resident from this second on; the cost so far; served by lane; the group that left last; the label before;
 the least that any plan costs which goes on from here."""
 
+ORDERS = 20_000
+"""Ways to begin the requests of a model with several lanes, in one visit, that the exact search looks at."""
 SAME = 5
 """Labels with the same requests served that a beam keeps."""
 
@@ -34,10 +36,6 @@ class Found:
     exact: bool
     work: int
     visits: tuple[tuple[int, tuple[str, ...], Counts], ...]
-
-
-class TooMuch(Exception):
-    """The search has done as much as it may."""
 
 
 def exact(problem: Problem, above: float, work: int) -> Found:
@@ -63,7 +61,6 @@ class _Search:
         self._problem = problem
         self._beam = beam
         self._work, self._most = 0, work
-        self._cut = False
         self._places = [place for group in problem.groups for place in group]
         self._group = [which for which, group in enumerate(problem.groups) for _ in group]
         self._first: list[int] = []
@@ -93,7 +90,7 @@ class _Search:
         if not last:
             raise TooMuch("no plan is cheaper than the one known")
         best = min(last, key=itemgetter(1))
-        proven = self._beam is None and not self._cut and not self._problem.relaxed
+        proven = self._beam is None and not self._problem.relaxed
         return Found(best[1] + self._beside, proven, self._work, self._plan(best))
 
     def _followed(self, fronts: dict[Counts, list[Label]]) -> list[Label]:
@@ -125,9 +122,7 @@ class _Search:
     def _mixed(self, place: Place, served: Counts, ready: float, until: float) -> list[Outcome]:
         if self._beam is not None:
             return merged(place, served, ready, until)
-        found, cut = mixed(place, served, ready, until, 200)
-        self._cut |= cut
-        return found
+        return mixed(place, served, ready, until, ORDERS)
 
     def _visits(self, label: Label) -> Iterator[Label]:
         """Every visit that may follow, and what is the case after it."""
