@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.core import learned, messages as m, sizes
+from scheduler.core import learned, messages as m, rhythm, sizes
 from scheduler.core.config import Config, ModelConfig
 from scheduler.core.machine import Machine
 from scheduler.core.state import ModelState, Past, Request
@@ -464,3 +464,30 @@ def test_a_health_check_begins_nothing_that_time_made_due() -> None:
     orders = story.machine.step(m.Arrived(story.at, "p", "fast", "probe"))
     assert [type(order).__name__ for order in orders if getattr(order, "id", "") == "p"] == ["AnswerProbe"]
     assert story.machine.state.transition is not None
+
+
+def test_health_checks_are_no_crowd() -> None:
+    """Everybody waits already when as many are under way as ever lately; probes in slots are nobody (promise 5)."""
+    stage = ("budget 38GB", "limit num_parallel 4", "model fast 5GB parallel 4", "resident fast")
+    probes = a_story("arrive 1 fast", *(f"arrive p{n} fast probe" for n in range(3)), stage=stage).machine.state
+    assert len(probes.requests) == 4
+    assert not rhythm.everybody_waits(probes)
+    assert rhythm.everybody_waits(a_story(*(f"arrive {n} fast" for n in range(4)), stage=stage).machine.state)
+
+
+def test_a_model_made_anew_under_its_old_name_is_another() -> None:
+    """One that was gone from the list and is there again says nothing by what was seen of it before; at the first list
+    of a life, what an earlier one learned is kept."""
+    story = a_story(
+        "arrive 1 fast", "loaded fast ctx 4096", "ended 1", stage=("budget 38GB", "model fast 5GB ctx 8192")
+    )
+    model = fast_in(story)
+    assert (model.unaided, model.measured) == (4096, 5 * GB)
+    story.post(m.ModelsListed(story.at, ()))
+    story.post(m.ModelsListed(story.at, (m.Listed("fast", 5 * GB, 0, 131072, 8192, "digest of fast"),)))
+    assert (model.unaided, model.measured) == (0, 0)
+    assert sizes.expected_context(story.machine.state, model) == 8192
+    reborn = Machine.fresh(Config(), 0.0)
+    reborn.state.models["fast"] = ModelState("fast", unaided=4096, measured=6 * GB)
+    reborn.step(m.ModelsListed(1.0, (m.Listed("fast", 5 * GB, 0, 131072, 8192, "digest of fast"),)))
+    assert (reborn.state.models["fast"].unaided, reborn.state.models["fast"].measured) == (4096, 6 * GB)

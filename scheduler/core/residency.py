@@ -111,12 +111,13 @@ def residents(state: CoreState, fact: Residents) -> list[Order]:
 def listed(state: CoreState, fact: ModelsListed) -> list[Order]:
     """Learn what is installed; those who wait for what is not there any more are told."""
     orders: list[Order] = []
-    state.listed = fact.models
+    first, state.listed = state.listed is None, fact.models
     names = {row.name for row in fact.models}
     for row in fact.models:
         model = state.models.get(row.name) or _adopted_name(state, row.name)
         other = bool(model.digest and row.digest and model.digest != row.digest)
-        if other or (model.installed and model.modelfile_ctx != row.num_ctx):
+        made_anew = not first and not model.installed  # what was learned in an earlier life is kept at the first list
+        if other or made_anew or (model.installed and model.modelfile_ctx != row.num_ctx):
             model.measured = model.unaided = 0
         if model.state in ("ready", "draining") and model.blob and row.blob and model.blob != row.blob:
             orders += _out_of_reach(state, model)

@@ -16,7 +16,7 @@ PEAK = 300.0  # seconds after which a peak begins to be forgotten
 
 
 def arrived(state: CoreState, request: Request) -> None:
-    """Take down that `request`, which is among `state.requests` already, has come."""
+    """Take down that `request`, which waits already, has come."""
     if request.kind != "request":
         return
     model = state.models[request.model]
@@ -26,7 +26,7 @@ def arrived(state: CoreState, request: Request) -> None:
     if state.at - state.peaked_at > PEAK:
         state.peak_before, state.peak = state.peak, 0
         state.peaked_at = state.at
-    state.peak = max(state.peak, len(state.requests))
+    state.peak = max(state.peak, _under_way(state))
 
 
 def recall(state: CoreState) -> None:
@@ -69,7 +69,13 @@ def rate(state: CoreState, model: ModelState) -> float:
 
 def everybody_waits(state: CoreState) -> bool:
     """Whether as many requests are under way as were at any one time lately: clients that wait send nothing more."""
-    return len(state.requests) >= max(CROWD, state.peak, state.peak_before)
+    return _under_way(state) >= max(CROWD, state.peak, state.peak_before)
+
+
+def _under_way(state: CoreState) -> int:
+    """Requests that somebody waits for: health checks, wishes and requests whose client left are none (promise 5)."""
+    waiting = sum(state.models[name].waiting for name in state.demanded)
+    return waiting + sum(state.models[name].serving for name in state.present)
 
 
 def _faded(model: ModelState, at: float) -> float:
