@@ -15,7 +15,19 @@ import pytest
 from policies import bound, default, fifo, fit
 from policies.verdict import Change
 from policies.world import Plan
-from scheduler.core import lifecycle, messages as m, operator, refusals, requests, residency, stall, transition, turns
+from scheduler.core import (
+    idle,
+    lifecycle,
+    messages as m,
+    operator,
+    pressure,
+    refusals,
+    requests,
+    residency,
+    stall,
+    transition,
+    turns,
+)
 from scheduler.core.machine import Machine
 from scheduler.core.state import CoreState, ModelState
 from scheduler.core.view import WorldView
@@ -475,6 +487,46 @@ def an_absence_empties_the_memory(patch: pytest.MonkeyPatch) -> None:
         return orders
 
     wrapped(patch, Machine, "_ollama_down", down)
+
+
+# --- what happens unasked ------------------------------------------------------------------------------------------
+
+
+@broken("pressure")
+def more_memory_is_trusted_at_once(patch: pytest.MonkeyPatch) -> None:
+    """A larger budget holds as soon as it is seen."""
+
+    def seen(original: Any, state: CoreState, fact: m.MemorySeen) -> list[m.Order]:
+        orders: list[m.Order] = original(state, fact)
+        if state.growing is not None:
+            state.budget, state.growing = state.growing.budget, None
+        return orders
+
+    wrapped(patch, pressure, "seen", seen)
+
+
+@broken("pressure")
+def less_memory_sends_everybody_away(patch: pytest.MonkeyPatch) -> None:
+    """Where the budget shrank nothing is kept that would fit."""
+    patch.setattr(pressure, "_most_valuable", lambda *_: ())
+
+
+@broken("idle")
+def nobody_is_ever_idle(patch: pytest.MonkeyPatch) -> None:
+    """The idle limit is forgotten."""
+    patch.setattr(idle, "unload", lambda *_: [])
+
+
+@broken("idle")
+def everybody_is_idle_at_once(patch: pytest.MonkeyPatch) -> None:
+    """The idle limit counts from the load, however much the model was used."""
+    patch.setattr(idle, "_since", lambda model: model.loaded_at or 0.0)
+
+
+@broken("quiet")
+def quiet_is_not_heard(patch: pytest.MonkeyPatch) -> None:
+    """Home comes back in quiet hours as ever."""
+    patch.setattr(WorldView, "home", property(lambda world: world._sets.home))
 
 
 @pytest.mark.timeout(120)

@@ -35,6 +35,7 @@ class Stage:
     askable: bool = True  # the engine answers whether it works
     troubled: bool = True  # things go wrong here
     starving: bool = False  # agents keep one model busy for a long time
+    quiet: bool = False  # it begins in quiet hours
     resident: tuple[tuple[str, int], ...] = ()  # models in memory at start, with their context
 
 

@@ -51,6 +51,8 @@ def start(world: World) -> None:
     world.memory()
     world.listing()
     world.up()
+    if world.stage.quiet:
+        world.post(m.QuietSet(world.now, True, "a schedule"))
     world.advance(world.some(0.0, 0.6))
 
 

@@ -109,6 +109,7 @@ def stage_of(policy: str, seed: int) -> Stage:
     apart = random.Random(f"idle {seed}")  # of its own, so that the rest of the stage stays as it is
     if apart.random() < 0.15:
         stage.config = replace(stage.config, idle_limit=apart.choice((30.0, 120.0, 600.0)))
+    stage.quiet = apart.random() < 0.1
     resident: list[tuple[str, int]] = []
     held = 0
     for name in chance.sample(sorted(stage.models), chance.randint(0, 2)):

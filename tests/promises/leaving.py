@@ -78,6 +78,7 @@ class P9(Promise):
     def __init__(self) -> None:
         super().__init__()
         self.entered = False  # a phase was entered, or home left for others, in this life
+        self.served = False  # in this life somebody asked for something
         self.shrunk = False  # in this life the budget became smaller, and no person had it so
         self.budget = 0
         self.asked: set[str] = set()  # in this life, by a person
@@ -87,6 +88,7 @@ class P9(Promise):
         state = world.machine.state
         transition = state.transition
         self.entered |= isinstance(fact, m.PhaseSet)
+        self.served |= isinstance(fact, m.Arrived) and fact.kind == "request"
         self._hear(state, fact)
         home = Sets(state.config, state.phase).home
         if transition is not None and transition.cause != "home" and set(transition.left) & set(home):
@@ -101,7 +103,8 @@ class P9(Promise):
             case "demand":
                 return any(alive(world, name) for name in transition.planned)
             case "home":
-                return self.entered
+                learned = " is expected: asked for next after " in transition.because  # with its evidence
+                return self.entered or (learned and self.served)
             case "repair":
                 return model.stalled
             case "pressure":
@@ -127,7 +130,7 @@ class P9(Promise):
                 self.asked.add(fact.model)
 
     def ended(self, world: World) -> None:
-        self.entered = self.shrunk = False
+        self.entered = self.shrunk = self.served = False
         self.budget = 0
         self.asked.clear()
         self.asked_out.clear()
