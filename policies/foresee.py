@@ -111,11 +111,13 @@ def _gain(world: World, expected: Guess, present: set[str], plan: Plan) -> float
     after = (present - set(plan.leave)) | set(plan.load)
     seconds = sum(world.models[name].load_seconds for name in plan.load)
     change = seconds + sum(world.models[name].unload_seconds for name in plan.leave)
+    warm = sum(world.models[name].reprompt for name in plan.leave)  # lost for nothing if nobody asks for what is loaded
     saved = []
     for ahead, group in expected.followed:
         late = sum(w * max(0.0, change - ahead) for name, w in group.weights.items() if name in plan.load)
-        saved.append(_missing(world, group.weights, present) - _missing(world, group.weights, after) - late - seconds)
-    anyway = -seconds
+        cost = late + seconds + (0.0 if any(name in group.weights for name in plan.load) else warm)
+        saved.append(_missing(world, group.weights, present) - _missing(world, group.weights, after) - cost)
+    anyway = -seconds - warm
     for name, (share, weight) in expected.anyway.items():
         cost = _absent(world.models[name], share, weight)
         anyway += cost * ((name not in present) - (name not in after))

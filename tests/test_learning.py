@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from policies import foresee
+from policies.world import Group, Plan
 from scheduler.core import learned, messages as m, rhythm, sizes
 from scheduler.core.config import Config, ModelConfig
 from scheduler.core.machine import Machine
@@ -491,3 +493,22 @@ def test_a_model_made_anew_under_its_old_name_is_another() -> None:
     reborn.state.models["fast"] = ModelState("fast", unaided=4096, measured=6 * GB)
     reborn.step(m.ModelsListed(1.0, (m.Listed("fast", 5 * GB, 0, 131072, 8192, "digest of fast"),)))
     assert (reborn.state.models["fast"].unaided, reborn.state.models["fast"].measured) == (4096, 6 * GB)
+
+
+def test_loading_ahead_counts_what_a_wrong_guess_throws_away() -> None:
+    """A warm conversation is lost for nothing in each moment after which nobody asked for what was loaded."""
+    story = a_story(stage=("budget 3GB", "model fast 2GB", "model right 2GB", "resident fast"))
+    world, model = story.machine._world, fast_in(story)
+    right, fast = Group(0.0, {"right": 3.0}), Group(0.0, {"fast": 3.0})
+    plan = Plan(("fast",), ("right",))
+
+    def lost(*followed: Group) -> float:
+        expected = foresee.Guess(tuple((10.0, group) for group in followed), {})
+        model.reprompt = 0.0
+        cold = foresee._gain(world, expected, {"fast"}, plan)
+        model.reprompt = 100.0
+        return cold - foresee._gain(world, expected, {"fast"}, plan)
+
+    assert lost(right, right, right, right) == pytest.approx(100.0 * 2 / 6)  # only what is feared anyway
+    assert lost(fast, fast, fast, fast) == pytest.approx(100.0)
+    assert lost(right, fast, right, fast) > 100.0 * 4 / 6  # and the guess is less sure
