@@ -29,6 +29,7 @@ class Adversary:
         self.played: Counter[str] = Counter()
         self.over = False
         self.playing = ""
+        self.habit = 0.0  # seconds between two of the habitual
         self.favourite = ""  # the model that the greedy keep busy
         self.classes = self.chance.choice((CLASSES, CLASSES[:1], ("helper",), CLASSES[:2]))
 
@@ -45,10 +46,11 @@ class Adversary:
     def ask(self, world: World, model: str, cls: str = "", seconds: float = 0.0) -> None:
         """Ask for `model` so many seconds from now, once what this step ordered is under way."""
         self.played[self.playing] += 1
+        session = "" if self.playing in ("just_before", "bursts") else self.playing
 
         def now() -> None:
             if not self.over and len(world.clients) < CROWD:
-                world.arrive(model, "request", cls or self.chance.choice(self.classes))
+                world.arrive(model, "request", cls or self.chance.choice(self.classes), session=session)
 
         world.after(seconds, now)
 
@@ -121,6 +123,20 @@ def fickle(self: Adversary, world: World, fact: m.Fact, orders: Sequence[m.Order
                 self.ask(world, name, seconds=5.0)
 
 
+def habitual(self: Adversary, world: World, fact: m.Fact, orders: Sequence[m.Order]) -> None:
+    """Ask for two models in turn, on the dot, until the core expects it; and the moment it acts on that, for others."""
+    names = sorted(world.stage.models)
+    if isinstance(fact, m.OllamaUp) and not self.habit:
+        self.habit = self.chance.uniform(15.0, 60.0)
+        for turn in range(40):
+            self.ask(world, names[turn % 2], "agent", self.habit * (turn + 1))
+    under_way = world.machine.state.transition
+    begun = any(isinstance(order, m.Record) and order.what == "transition begun" for order in orders)
+    if begun and under_way and under_way.cause == "home":
+        for name in self.others(world, under_way.planned):
+            self.ask(world, name)
+
+
 def _hang_up(self: Adversary, world: World, models: Sequence[str]) -> None:
     if not self.over:
         for client in [c for c in world.clients.values() if c.model in models and c.kind == "request"]:
@@ -128,7 +144,7 @@ def _hang_up(self: Adversary, world: World, models: Sequence[str]) -> None:
 
 
 TRICKS: dict[str, Callable[[Adversary, World, m.Fact, Sequence[m.Order]], None]] = {
-    trick.__name__: trick for trick in (greedy, everywhere, alternating, bursts, helpers, just_before, fickle)
+    trick.__name__: trick for trick in (greedy, everywhere, alternating, bursts, helpers, just_before, fickle, habitual)
 }
 
 

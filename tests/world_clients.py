@@ -151,13 +151,18 @@ class Clients(ABC):
 
     # --- clients ---------------------------------------------------------------------------------------------------
 
-    def arrive(self, model: str, kind: m.Kind = "request", cls: str = "interactive", again: int = 0) -> None:
-        """Somebody asks for `model`, and once answered `again` times more."""
+    def arrive(
+        self, model: str, kind: m.Kind = "request", cls: str = "interactive", again: int = 0, session: str = ""
+    ) -> None:
+        """Somebody asks for `model`, and once answered `again` times more; in two of three worlds he says who he is."""
         number = next(self._names)
         body = self.chance.choice((2_000, 20_000, 400_000))
-        client = Client(f"r{number}", model, kind, cls, self.now, number, body, again=again)
+        if self.seed % 3:
+            session = session or f"s{number % 5}"
+        client = Client(f"r{number}", model, kind, cls, self.now, number, body, again=again, session=session)
         self.clients[client.id] = client
-        self.post(m.Arrived(self.now, client.id, model, kind, cls, model, "chat", "127.0.0.1:50000", body_bytes=body))
+        peer = "127.0.0.1:50000"
+        self.post(m.Arrived(self.now, client.id, model, kind, cls, model, "chat", peer, session, body_bytes=body))
 
     def leave(self, client: Client) -> None:
         """A client hangs up; what runs for it is read on for 5 s at most, then cut."""
@@ -179,7 +184,7 @@ class Clients(ABC):
         client.place = "done"
         self.clients.pop(client.id, None)
         if client.again and not self.stopped:
-            again = partial(self.arrive, client.model, "request", client.cls, client.again - 1)
+            again = partial(self.arrive, client.model, "request", client.cls, client.again - 1, client.session)
             self.after(self.some(0.05, 1.0), again)
 
     def _answer(self, client: Client | None) -> None:

@@ -69,6 +69,7 @@ class Client:
     sent_at: float = 0.0
     run: int = 0
     answers: int = 0
+    session: str = ""
     again: int = 0  # rounds still to come: it asks again once answered
 
 
