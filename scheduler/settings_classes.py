@@ -65,7 +65,8 @@ class RuleSettings(Section):
     """A header that is there ("X-App"), or has a value that matches a pattern ("X-App: nightly*")."""
 
     key: KeyName | None = None
-    """The API key: the hash that /status tells of it, or "env:NAME" for the daemon's environment variable NAME."""
+    """The API key: the hash that /status tells of it (made with the `key` in the state folder), or "env:NAME" for the
+    daemon's environment variable NAME."""
 
     session: Pattern | None = None
     """Who asks: the hash that /status tells, or a pattern for what the client calls itself (`user`, `metadata`, its
