@@ -85,8 +85,8 @@ def best(world: World) -> tuple[Model, Plan, str] | None:
             continue  # the phase excludes it
         if name in present or not model.installed or model.replacing or model.not_before > world.at or model.sent_away:
             continue
-        plan = world.plan(model)
-        if plan is not None and plan.load:
+        plan = world.plan(model) if _in_time(world, expected, model) else None
+        if plan is not None and plan.load and (world.heard or not plan.leave):  # a start sends nobody away
             gain = _gain(world, expected, present, plan)
             if gain > (found[0] if found else 0.0):
                 found = (gain, model, plan)
@@ -95,6 +95,15 @@ def best(world: World) -> tuple[Model, Plan, str] | None:
     _, model, plan = found
     times, moments = expected.times(model.name), len(expected.followed)
     return model, plan, f"{model.name} is expected: asked for next after {times} of {moments} moments like this one"
+
+
+def _in_time(world: World, expected: Guess, model: Model) -> bool:
+    """Whether it is mostly asked for before an idle limit would unload it again."""
+    limit = world.idle_limit(model)
+    if limit is None:
+        return True
+    soon = sum(model.name in group.weights and ahead < limit for ahead, group in expected.followed)
+    return 2 * soon > expected.times(model.name)
 
 
 def look_again(world: World) -> float | None:

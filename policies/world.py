@@ -178,6 +178,8 @@ class World(Protocol):
         self,
     ) -> bool: ...  # nothing is to be loaded unasked: there is no home then, and nothing is kept by itself
     @property
+    def heard(self) -> bool: ...  # in this life of the daemon somebody has asked for something
+    @property
     def settle(self) -> float: ...
     @property
     def quiet_since(self) -> float: ...  # when the last request ended with none left running or waiting
@@ -188,6 +190,10 @@ class World(Protocol):
     def groups(self) -> Sequence[Group]: ...  # the past, oldest first
     @property
     def everybody_waits(self) -> bool: ...  # as many are outstanding as were at any one time lately: no more will come
+
+    def idle_limit(self, model: Model) -> float | None:
+        """Seconds without use after which `model` is unloaded; None for never."""
+        ...
 
     def rate(self, model: Model) -> float:
         """Requests for `model` per second, lately."""

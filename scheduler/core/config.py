@@ -55,3 +55,7 @@ class Config:
     stall_after_cut: float = 60.0
     restart_every: float | None = None  # seconds between two restarts of Ollama, at least; None: it is never restarted
     restart_drain: float = 120.0  # seconds that running answers get before a restart
+
+    def idle_limit_of(self, model: str) -> float | None:
+        """Seconds without use after which `model` is unloaded; None for never."""
+        return dict(self.idle_limits).get(model, self.idle_limit)

@@ -13,7 +13,9 @@ def unload(state: CoreState, world: WorldView) -> list[Order]:
     """Begin to unload what has been idle for its limit, once nothing else is under way."""
     if state.transition is not None or state.stopping or not _any_limit(state):
         return []
-    limits = {model.name: limit for model in world.present if (limit := _limit(state, model)) is not None}
+    limits = {
+        model.name: limit for model in world.present if (limit := state.config.idle_limit_of(model.name)) is not None
+    }
     home = world.home
     leave = tuple(
         name
@@ -34,18 +36,13 @@ def next_due(state: CoreState) -> Iterator[float]:
     """The times at which a model will have been idle for its limit."""
     for name in state.present if _any_limit(state) else ():
         model = state.models[name]
-        limit = _limit(state, model)
+        limit = state.config.idle_limit_of(model.name)
         if limit is not None and not model.running and _since(model) + limit > state.at:
             yield _since(model) + limit
 
 
 def _any_limit(state: CoreState) -> bool:
     return state.config.idle_limit is not None or bool(state.config.idle_limits)
-
-
-def _limit(state: CoreState, model: ModelState) -> float | None:
-    """Seconds after which `model` is unloaded; None for never."""
-    return dict(state.config.idle_limits).get(model.name, state.config.idle_limit)
 
 
 def _since(model: ModelState) -> float:

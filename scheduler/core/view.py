@@ -134,6 +134,14 @@ class WorldView:
         return bool(self._state.quiet)
 
     @property
+    def heard(self) -> bool:
+        return self._state.peak > 0 or self._state.peak_before > 0
+
+    def idle_limit(self, model: Model) -> float | None:
+        """Seconds without use after which `model` is unloaded; None for never."""
+        return self._state.config.idle_limit_of(model.name)
+
+    @property
     def kept(self) -> Sequence[ModelState]:
         if self._state.quiet:
             return ()
