@@ -179,17 +179,22 @@ class Connection(asyncio.Protocol):
 
     async def _serve(self, request: Request) -> None:
         """Hear one request and go on with the next, or end the connection as its answer says."""
-        lasts = heard = False
+        done = False
         try:
             client = await self._hear(request)
             lasts = client.keep_alive and not client.gone and await self._drained(request)
-            heard = True
+            self.task = self._inflow = None
+            self._go_on(request, lasts=lasts)
+            done = True
         except Exception:
             log.exception("%s %s from %s was not answered to its end", request.method, request.raw_path, self.peer)
         finally:
-            self.task = self._inflow = None
-            if not heard:  # whoever waits for an answer must not wait for ever
+            if not done:  # whoever waits for an answer must not wait for ever
+                self.task = self._inflow = None
                 self.close()
+
+    def _go_on(self, request: Request, *, lasts: bool) -> None:
+        """After `request`: the next one that is here, or none, or the end."""
         if self.transport is None or self.transport.is_closing():
             return
         if not lasts:

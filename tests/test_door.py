@@ -11,6 +11,7 @@ import pytest
 from scheduler.client import Client
 from scheduler.connection import Connection
 from scheduler.door import Door
+from scheduler.heads import read_head
 from scheduler.request import Request
 from scheduler.wire import WireConfig
 from tests.wired import PATIENCE, wired
@@ -123,3 +124,27 @@ async def test_a_failed_accept_shuts_nobody_out(
         assert bool(world.listener.door.ran_out) == troubled
         assert bool(caplog.records) == troubled
         assert not world.listener.door.trouble
+
+
+async def test_a_next_request_that_cannot_be_begun_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The second of two requests in a row is begun where the first has ended: a bug there is no silence either."""
+    heads = 0
+
+    def broken(block: bytes) -> Any:
+        nonlocal heads
+        heads += 1
+        if heads == 2:
+            raise RuntimeError("a bug of ours")
+        return read_head(block)
+
+    monkeypatch.setattr("scheduler.connection.read_head", broken)
+    async with wired(NOWHERE) as world:
+        client = (await world.ask("/healthz", method="GET")).ask("/healthz", method="GET")
+        assert (await client.answer()).status == 200
+        async with asyncio.timeout(PATIENCE):
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                await client.reader.readexactly(1)
+            assert not world.listener.door.connections
+        assert "a bug of ours" in caplog.text
