@@ -136,13 +136,11 @@ def _waiting(answer: WhyRequest, state: CoreState, request: Request, now: float)
         said.append(f"Its model should be there in {least:.0f} to {most:.0f} s ({transition.because}).")
     if answer["wait"] is not None:
         said.append(waits(answer["wait"]))
-    patience = dict(state.config.patience)[request.cls]
-    acted = request.arrived + patience - now
-    if request.kind == "request":
+    due = due_of(state, model, request.cls, request.arrived) if request.kind == "request" else None
+    if due is not None:  # patience, or the policy's floor where that is longer
+        left = due - now
         said.append(
-            f"The scheduler must act for it within {acted:.0f} s."
-            if acted > 0
-            else "The scheduler must act for it now."
+            f"The scheduler must act for it within {left:.0f} s." if left > 0 else "The scheduler must act for it now."
         )
     end = request.arrived + state.config.give_up - now
     said.append(f"It would be given up in {max(0.0, end):.0f} s.")
