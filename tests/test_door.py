@@ -37,7 +37,12 @@ async def test_who_is_just_let_in_is_not_taken_for_silent() -> None:
     """The look for the silent, or a search for room at another address, may come before its socket is the loop's."""
     async with wired(NOWHERE) as world:
         door, loop = world.listener.door, asyncio.get_running_loop()
-        door.connections = Interrupted(lambda connection: (connection.look(loop.time()), door._send_away(1)))
+
+        def look(connection: Connection) -> None:
+            connection.look(loop.time())
+            door._send_away(1)
+
+        door.connections = Interrupted(look)
         answer = await (await world.ask("/healthz", method="GET")).answer()
         assert answer.status == 200
         assert door.sent_away == 0
