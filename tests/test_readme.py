@@ -19,7 +19,9 @@ from scheduler import (
     install_command,
     journal_command,
     serve_command,
+    simulate_command,
     status_command,
+    whatif_command,
     why_command,
 )
 from scheduler.control_bodies import SHAPES
@@ -225,6 +227,8 @@ def test_exit_codes_are_those_of_the_commands() -> None:
         ("phase", control_command.CODES),
         ("journal", journal_command.CODES),
         ("install", install_command.CODES),
+        ("simulate", simulate_command.CODES),
+        ("whatif", whatif_command.CODES),
     ):
         assert re.findall(r"\b(\d) ", told[name]) == re.findall(r"\b(\d) ", codes), name
 
@@ -233,7 +237,7 @@ def test_the_commands_have_a_row_each() -> None:
     """README and operations name every command that changes something, and none that is not there."""
     assert set(SHAPES) == {name for row in _table("command") if row[0].startswith("phase") for name in _words(row[0])}
     told = {word for row in _table("command", OPERATIONS) for word in _words(row[0].partition(" ")[0])}
-    assert told == {*SHAPES, "why"}
+    assert told == {*SHAPES, "why", "bounds"}
 
 
 def _words(cell: str) -> list[str]:
