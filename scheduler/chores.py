@@ -21,6 +21,7 @@ def begun(
 ) -> Housekeeping:
     """All of them, under way; the caller stops them."""
     chores = Housekeeping()
+    scheduled.look()  # before anything is known of Ollama: in quiet hours it is quiet from the start
 
     def look() -> None:
         if dispatcher.state.ollama == "up":
