@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-from scheduler import commanded, status_schema as s
+from scheduler import commanded, counted, status_schema as s
 from scheduler.core import sizes
 from scheduler.core.state import CoreState, ModelState, Request
 from scheduler.core.view import Sets
-from scheduler.ledger import Counts, Decision, Ledger
+from scheduler.ledger import Ledger
 from scheduler.outlook import expected, fit_of, size_of, trouble, waits_for
 from scheduler.past import RefusedWish
 from scheduler.status_learned import learned
@@ -83,8 +83,8 @@ def build(
         waiting=waiting,
         running=running,
         requests=_requests(state, now, progress, around.prefill),
-        decisions=[_decision(each, now, iso) for each in ledger.decisions()],
-        counters=_counters(state, now, ledger),
+        decisions=[counted.decision(each, now, iso) for each in ledger.decisions()],
+        counters=counted.counters(state, now, ledger),
         healed=state.healed,
         journal_lost=around.journal_lost,
         keep_alive_ignored=state.keep_alive_ignored,
@@ -265,40 +265,6 @@ def _request(
         running=None if waits or request.started is None else round(now - request.started, 3),
         waits_for=reasons.get(request.model, "") if waits else "",
         client_left=request.abandoned,
-    )
-
-
-def _decision(decision: Decision, now: float, iso: Clock) -> s.Decision:
-    return s.Decision(
-        order=decision.order,
-        model=decision.model,
-        request=decision.request,
-        because=decision.because,
-        at=iso(decision.at),
-        age=round(now - decision.at, 3),
-        times=decision.times,
-    )
-
-
-def _counters(state: CoreState, now: float, ledger: Ledger) -> s.Spans:
-    heads = (head for name in state.demanded for head in state.models[name].heads())
-    longest = max((now - head.arrived for head in heads), default=0.0)
-    return s.Spans(hour=_counts(ledger.hour(now), longest), day=_counts(ledger.day(now), longest))
-
-
-def _counts(counts: Counts, longest: float) -> s.Counters:
-    requests: dict[str, dict[str, int]] = {}
-    for (cls, outcome), number in sorted(counts.requests.items()):
-        requests.setdefault(cls, {})[outcome] = number
-    return s.Counters(
-        changes=counts.changes,
-        loads=counts.loads,
-        load_failures=counts.load_failures,
-        unloads=counts.unloads,
-        seconds_loading=round(counts.seconds_loading, 3),
-        probes_absorbed=counts.probes_absorbed,
-        worst_wait=round(max(counts.worst_wait, longest), 3),
-        requests=requests,
     )
 
 
