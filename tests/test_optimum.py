@@ -14,7 +14,7 @@ from scheduler.simulator.optimum_brute import brute
 from scheduler.simulator.optimum_lanes import TooMuch
 from scheduler.simulator.optimum_played import play
 from scheduler.simulator.optimum_problem import problem
-from scheduler.simulator.optimum_search import beam, exact
+from scheduler.simulator.optimum_search import Label, beam, exact, insert
 from scheduler.simulator.run import simulate
 from scheduler.simulator.workload import Job, read
 
@@ -121,6 +121,21 @@ def test_no_policy_that_knows_less_is_cheaper(name: str, budget: int) -> None:
     assert min(result.j for result in results) < 4 * least.j
 
 
+def test_only_what_is_neither_sooner_nor_cheaper_is_dropped() -> None:
+    """Of labels with the same served those stay that no other is at once as soon and as cheap as."""
+    chance = random.Random(5)
+    for _ in range(200):
+        labels: list[Label] = [
+            (float(chance.randint(0, 9)), float(chance.randint(0, 9)), (1,), 0, None, 0.0) for _ in range(12)
+        ]
+        fronts: dict[tuple[int, ...], list[Label]] = {}
+        for label in labels:
+            insert(fronts, label)
+        pairs = {label[:2] for label in labels}
+        best = [one for one in pairs if not any(o != one and o[0] <= one[0] and o[1] <= one[1] for o in pairs)]
+        assert [label[:2] for label in fronts[1,]] == sorted(best)
+
+
 def test_what_arrives_after_others_is_replayed() -> None:
     """A closed loop is bounded at the arrivals of a run, or at those that it would have without loading; it is said."""
     jobs, machine = workload("pairs.0", 40), pairs_host()
@@ -129,7 +144,9 @@ def test_what_arrives_after_others_is_replayed() -> None:
     assert least.exact
     assert least.note == "exact; arrivals as under default"
     assert least.j <= ours.j
+    assert least.j == search(problem(jobs, machine, arrived(ours))).cost
     free = bound(jobs, machine)
+    assert free.j != least.j
     assert free.note == "exact; arrivals as if no model had to be loaded"
     assert set(unhindered(jobs, machine)) == {job.id for job in jobs} == set(arrived(ours))
     with pytest.raises(KeyError, match="arrives after others"):

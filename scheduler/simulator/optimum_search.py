@@ -84,7 +84,7 @@ class _Search:
         for level in range(requests):
             for label in self._followed(levels[level]):
                 for further in self._visits(label):
-                    _insert(levels[sum(further[2])], further)
+                    insert(levels[sum(further[2])], further)
             levels[level] = {}
         last = [label for front in levels[requests].values() for label in front]
         if not last:
@@ -219,7 +219,7 @@ def _by(outcomes: list[Outcome], until: float) -> list[Outcome]:
     return there
 
 
-def _insert(fronts: dict[Counts, list[Label]], label: Label) -> None:
+def insert(fronts: dict[Counts, list[Label]], label: Label) -> None:
     """Add a label unless one with the same served is no later and no dearer; drop those that it makes useless."""
     front = fronts.setdefault(label[2], [])
     place = bisect_right(front, label[0], key=itemgetter(0))
