@@ -19,7 +19,7 @@ from scheduler.core.commands import (
     UnloadAsked,
     Unpinned,
 )
-from scheduler.core.messages import Order, Record
+from scheduler.core.messages import Order, Recall, Record
 from scheduler.core.state import CoreState, ModelState, Pause, Pin
 from scheduler.core.view import WorldView
 
@@ -87,7 +87,7 @@ def record(state: CoreState, world: WorldView, fact: Command) -> list[Order]:  #
             state.paused = None
             return [Record("", "resumed", f"by {fact.by}")]
         case Cancelled():
-            return requests.cancel(state, fact)
+            return _cancel(state, fact)
         case PassthroughSet():
             return switches.pass_through(state, fact)
         case QuietSet():
@@ -221,6 +221,18 @@ def _tell_paused(state: CoreState) -> list[Order]:
     text, retry = refusals.paused(state, pause), refusals.seconds_left(state, pause.until)
     models = [state.models[name] for name in state.demanded]
     return [order for model in models for order in requests.refuse_waiting(state, model, 503, text, "paused", retry)]
+
+
+def _cancel(state: CoreState, fact: Cancelled) -> list[Order]:
+    """End a request because a person said so: one that waits is refused, one that runs is recalled."""
+    request = state.requests[fact.id]
+    request.cancelled = fact.by
+    if request.place == "waiting":
+        return [requests.refuse(state, request, 403, f"cancelled by {fact.by}", "cancelled")]
+    if request.place == "recalled" or request.abandoned:
+        return []
+    request.place = "recalled"
+    return [Recall(request.id, f"cancelled by {fact.by}", "cancelled")]
 
 
 def _clearing(state: CoreState) -> Change | None:

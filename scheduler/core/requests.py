@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from scheduler.core import history, learned, naming, rhythm, sizes, turns
-from scheduler.core.commands import Cancelled
 from scheduler.core.messages import (
     AnswerProbe,
     Arrived,
@@ -12,7 +11,6 @@ from scheduler.core.messages import (
     Left,
     Look,
     Order,
-    Recall,
     Refuse,
     Returned,
 )
@@ -69,18 +67,6 @@ def replace_now(state: CoreState, request: Request, because: str) -> Order:
     request.started = state.at
     request.sent += 1
     return Forward(request.id, request.model, 0, because)
-
-
-def cancel(state: CoreState, fact: Cancelled) -> list[Order]:
-    """End a request because a person said so: one that waits is refused, one that runs is recalled."""
-    request = state.requests[fact.id]
-    request.cancelled = fact.by
-    if request.place == "waiting":
-        return [refuse(state, request, 403, f"cancelled by {fact.by}", "cancelled")]
-    if request.place == "recalled" or request.abandoned:
-        return []
-    request.place = "recalled"
-    return [Recall(request.id, f"cancelled by {fact.by}", "cancelled")]
 
 
 def left(state: CoreState, fact: Left) -> list[Order]:
