@@ -11,7 +11,7 @@ from scheduler.simulator import mdp_rule, mdp_world
 from scheduler.simulator.mdp import Solved, solve
 
 LIMITS = {0.1: 1.03, 0.2: 1.03, 0.4: 1.03, 0.6: 1.03, 0.8: 1.05}
-HORIZON = 40_000.0  # seconds of arrivals, each seed
+HORIZON = 20_000.0  # seconds of arrivals, each seed
 SHORT_HORIZON = 10_000.0
 SHORT_LOADS = (0.2, 0.6)
 EXACT = 1e-9
