@@ -48,7 +48,7 @@ def test_nobody_waits_past_the_bound_whoever_means_ill() -> None:
         checked += watch.checked
     assert checked > 100 * RUNS
     assert forced > RUNS / 4, "hardly any change was forced: these adversaries are harmless"
-    assert all(played[trick] > RUNS for trick in TRICKS), played
+    assert all(played[trick] > RUNS / 4 for trick in TRICKS), played
 
 
 def greedy(seconds: float = 1200.0) -> list[Job]:

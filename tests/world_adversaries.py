@@ -14,8 +14,9 @@ from tests.world_parts import Watcher
 from tests.world_script import befall, start
 from tests.world_stages import CLASSES, stage_of
 
-FACTS = 260  # after which an attack is over, or
+FACTS = 200  # after which an attack is over, or
 LATEST = 4000.0  # at this second (runs begin at 1000)
+SIEGE = 900  # facts of the attacks, one in five, in which the greedy are alone with those whom they keep out
 CROWD = 40  # requests of theirs that are open at once, at most
 
 
@@ -157,14 +158,35 @@ def beset(policy: str, seed: int, watchers: Sequence[Watcher]) -> tuple[World, A
     stage.troubled = chance.random() < 0.35
     world = World(stage, seed, [*watchers, adversary])
     start(world)
-    names = sorted(stage.models)
-    while world.facts < FACTS and world.now < LATEST:
-        for name in chance.sample(names, chance.randint(1, len(names))):
-            world.arrive(name, "request", chance.choice(CLASSES))
-        if stage.troubled and chance.random() < 0.4:
-            befall(world, chance.randrange(256), chance.randrange(256), chance.randrange(256))
-        world.advance(chance.choice((1.0, 10.0, 100.0, 400.0)) * chance.random())
+    if seed % 5 == 0:
+        _besiege(world, adversary)
+    else:
+        _harass(world, chance)
     adversary.over = True
     world.heal()
     world.rest()
     return world, adversary
+
+
+def _harass(world: World, chance: random.Random) -> None:
+    """Others ask now and then, in between the tricks; something goes wrong where the stage is troubled."""
+    names = sorted(world.stage.models)
+    while world.facts < FACTS and world.now < LATEST:
+        for name in chance.sample(names, chance.randint(1, len(names))):
+            world.arrive(name, "request", chance.choice(CLASSES))
+        if world.stage.troubled and chance.random() < 0.4:
+            befall(world, chance.randrange(256), chance.randrange(256), chance.randrange(256))
+        world.advance(chance.choice((1.0, 10.0, 100.0, 400.0)) * chance.random())
+
+
+def _besiege(world: World, adversary: Adversary) -> None:
+    """The greedy keep a model; one of each class waits for each of the others."""
+    adversary.tricks = ["greedy"]
+    names = sorted(world.stage.models, key=lambda name: world.stage.models[name].real)
+    world.arrive(names[-1], "request", "agent")
+    world.advance(60.0)
+    for name in names[:-1]:
+        for cls in CLASSES[:3]:
+            world.arrive(name, "request", cls)
+    while world.facts < SIEGE and world.now < LATEST:
+        world.advance(20.0)
