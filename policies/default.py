@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from policies import foresee
 from policies.bound import floor, lead, turn
 from policies.fit import plan_within
-from policies.hold import WEIGHT, WISH_WEIGHT, Offer, offer
+from policies.hold import WEIGHT, WISH_WEIGHT, offer
 from policies.verdict import Action, Change, Memo, Serve, Verdict
 from policies.world import Model, Plan, Waiting, World
+
+SOON = 0.01  # seconds
+AGAIN = 5.0  # seconds after which a change that was not worth it is thought of again
 
 
 @dataclass(slots=True)
@@ -67,10 +70,10 @@ def _change(world: World, memo: Memo, demanded: Sequence[Model]) -> Verdict:
         if drained_at > at:
             wakes.append(drained_at)
             continue
-        worth = offer(world, claim.model, plan) if plan.leave else None
-        if worth is not None and not worth.worth:
-            wakes.append(_rent_due(world, claim, worth))
-            held.append(_gathering(claim.model, plan, worth))
+        later = _later(world, claim, plan) if plan.leave else None
+        if later is not None:
+            wakes.append(later[0])
+            held.append(later[1])
         else:
             ready.append((not plan.leave, _weight(world, claim.model), claim.model.name, claim, plan))
     if ready:
@@ -85,16 +88,25 @@ def _change(world: World, memo: Memo, demanded: Sequence[Model]) -> Verdict:
     return Verdict((), memo, min(wakes, default=None), because)
 
 
-def _rent_due(world: World, claim: Claim, worth: Offer) -> float:
-    """When the rent will have reached the price if nobody else comes (monotonic seconds)."""
-    weight = sum(WEIGHT[cls] * number for cls, number, _ in claim.model.tally())
-    return world.at + max(0.01, (worth.price - worth.rent) / weight + 0.001)
-
-
-def _gathering(model: Model, plan: Plan, worth: Offer) -> str:
-    return (
-        f"{_names(plan.leave)} stays: {worth.waiting} waiting for {model.name}, worth a change from {worth.enough} on, "
-        f"or at {worth.price:.0f} weighted seconds of waiting ({worth.rent:.0f} by now)"
+def _later(world: World, claim: Claim, plan: Plan) -> tuple[float, str] | None:
+    """When to think again of a change that nothing forbids, and why not now; None if it is worth it now."""
+    model, stays = claim.model, _names(plan.leave)
+    if (until := foresee.company(world, plan.leave)) is not None:
+        return until, f"{stays} stays for a moment: it is usually asked for together with {model.name}"
+    said = foresee.foreseen(world, model, plan)
+    if said is not None and said.clearly > 0:
+        return None
+    worth = offer(world, model, plan)
+    if said is not None and said.clearly < 0:
+        why = f"a change now would cost about {-said.saves:.0f} weighted seconds more than one after the next request"
+        return world.at + AGAIN, f"{stays} stays: {worth.waiting} waiting for {model.name}, {why}"
+    if worth.worth:
+        return None
+    weight = sum(WEIGHT[cls] * number for cls, number, _ in model.tally())
+    due = world.at + max(SOON, (worth.price - worth.rent) / weight)
+    return due, (
+        f"{stays} stays: {worth.waiting} waiting for {model.name}, worth a change from {worth.enough} on, or at "
+        f"{worth.price:.0f} weighted seconds of waiting ({worth.rent:.0f} by now)"
     )
 
 
@@ -184,7 +196,7 @@ def _ahead(world: World, memo: Memo, wakes: list[float]) -> Verdict:
     """Nobody waits and no home is declared: load what is expected next, before it is asked for."""
     found = foresee.best(world)
     if found is not None:
-        _, plan, because = found
+        plan, because = found
         return Verdict((Change(plan.leave, plan.load, because, cause="home"),), memo)
     if (again := foresee.look_again(world)) is not None:
         wakes.append(again)

@@ -1,109 +1,121 @@
-"""What will be asked next, guessed from what followed moments like this one; and whether to load it before it is asked.
+"""What will be asked next, guessed from what followed moments like this one; and whether a change now serves it better.
 
-Requests that come within a moment of each other are one *group*. The past is searched for groups that were preceded by
-the same ones as now and followed by as long a silence as there is now: the longer nothing comes, the fewer of them are
-left, and what they were followed by is what is to be expected. Loading it now costs a load that is needed anyway if the
-guess is right, and saves the waiting; if it is wrong it costs two. (Anticipation as in Iyer and Druschel, SOSP 2001;
-the guess is a Markov chain over groups with the silence as part of its state.)
+Requests that come within a moment of each other are one *group*. The past is searched for moments that were preceded by
+the same groups as now and followed by as long a silence as there is now: the longer nothing comes, the fewer of them
+are left, and what came after them is what is to be expected. On what followed each of them both choices are tried, a
+change now and none before the next group, each going on as well as it could; the difference has to be clear.
+
+Sources: anticipation, Iyer and Druschel, SOSP 2001; a choice by the best continuation of each drawn future (hindsight
+optimisation), Chong, Givan and Chang, CDC 2000.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from policies.board import Board, Future, Next
 from policies.world import Group, Model, Plan, World
 
 LOOK_BACK = 300  # groups that are searched
 ALIKE = 3  # moments like this one that are enough to guess from
-DOUBT = 2.0  # moments in which only what is asked for anyway is expected, added to those seen
+MOMENTS = 8  # of them that are tried, the latest
+AHEAD = 4  # groups that are played out
+FAR = 900.0  # seconds after which what comes does not matter now
 DAY = 86400.0
 SAME_HOUR = 1800.0  # seconds by which a time of day may differ and still be the same
-SOON, LATER = 4.0, 0.25  # seconds, and share of the silence, after which the guess is made again
-SURE = 2.0  # standard errors by which loading ahead must be better
+SOON, LATER = 5.0, 0.5  # seconds, and share of the silence, after which the guess is made again
+COMPANY = 1.0  # seconds in which what usually comes together has come
+USUALLY = 0.7  # share of the moments
+SURE = 2.0  # standard errors by which a choice must be better
+FEW = 5.0  # of few moments more are needed, about as Student's t says
+LEAST = 2.0  # weighted seconds by which a choice must be better
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
-    """What is expected next: what came after moments like this one, seconds from now, and how often each model is asked
-    for anyway (share of groups, and what a second of its waiting costs, times that share)."""
+class Foreseen:
+    """What a change now saves against waiting for the next group: weighted seconds on average, its standard error, and
+    after how many moments like this one its model was asked for next."""
 
-    followed: tuple[tuple[float, Group], ...]
-    anyway: Mapping[str, tuple[float, float]]
+    saves: float
+    error: float
+    times: int
+    moments: int
 
-    def times(self, name: str) -> int:
-        """After how many of these moments `name` was asked for."""
-        return sum(name in group.weights for _, group in self.followed)
+    @property
+    def clearly(self) -> int:
+        """1: change now; -1: do not; 0: it is not clear."""
+        if abs(self.saves) < max(LEAST, (SURE + FEW / (self.moments - 1)) * self.error):
+            return 0
+        return 1 if self.saves > 0 else -1
 
 
-def guess(groups: Sequence[Group], at: float) -> Guess | None:
-    """What follows moments like this one: the same two groups before (else the same one), and as long a silence."""
-    last = len(groups) - 1
-    if last < ALIKE:
+def foreseen(world: World, model: Model, plan: Plan) -> Foreseen | None:
+    """What `plan`, which brings `model` in, saves if carried out now; None where nothing like this moment is known."""
+    futures = _futures(world)
+    return _compared(world, model, futures) if plan.load and len(futures) >= ALIKE else None
+
+
+def best(world: World) -> tuple[Plan, str] | None:
+    """The plan to carry out before anybody asks for what it loads, with the evidence; None where waiting is as good."""
+    futures = _futures(world)
+    if len(futures) < ALIKE:
         return None
-    silence = at - groups[last].at
-    names, before = groups[last].names, groups[last - 1].names
-    two: list[tuple[float, Group]] = []
-    one: list[tuple[float, Group]] = []
-    daily: list[tuple[float, Group]] = []
-    for i in range(last - 1, max(0, last - LOOK_BACK), -1):
-        here, after = groups[i], groups[i + 1]
-        gap = after.at - here.at
-        if gap <= silence:
-            continue
-        off = (at - here.at - silence) % DAY
-        if at - here.at > DAY / 2 and min(off, DAY - off) < SAME_HOUR:
-            daily.append((gap - silence, after))
-        if here.names == names:
-            one.append((gap - silence, after))
-            if groups[i - 1].names == before:
-                two.append((gap - silence, after))
-    for found in (daily, two, one):
-        if len(found) >= ALIKE:
-            return Guess(tuple(found), _anyway(groups[-LOOK_BACK:]))
-    return None
-
-
-def _anyway(groups: Sequence[Group]) -> dict[str, tuple[float, float]]:
-    shares: dict[str, tuple[float, float]] = {}
-    for group in groups:
-        for name, weight in group.weights.items():
-            share, cost = shares.get(name, (0.0, 0.0))
-            shares[name] = (share + 1.0 / len(groups), cost + weight / len(groups))
-    return shares
-
-
-def best(world: World) -> tuple[Model, Plan, str] | None:
-    """The model to load before it is asked for, how, and the evidence; None where staying is as good."""
-    expected = guess(world.groups, world.at)
-    if expected is None:
-        return None
-    present = {model.name for model in world.present if model.usable}
-    found: tuple[float, Model, Plan] | None = None
-    for name in dict.fromkeys(name for _, group in expected.followed for name in group.weights):
+    found: tuple[Foreseen, Model, Plan] | None = None
+    for name in dict.fromkeys(name for future in futures for group in future[:1] for name in group.weights):
         model = world.models[name]
-        if not world.sets_of(name):
-            continue  # the phase excludes it
-        if name in present or not model.installed or model.replacing or model.not_before > world.at or model.sent_away:
+        if not _may_come(world, model) or not _in_time(world, model, futures):
             continue
-        plan = world.plan(model) if _in_time(world, expected, model) else None
-        if plan is not None and plan.load and (world.heard or not plan.leave):  # a start sends nobody away
-            gain = _gain(world, expected, present, plan)
-            if gain > (found[0] if found else 0.0):
-                found = (gain, model, plan)
+        plan = world.plan(model)
+        if plan is None or not plan.load or (plan.leave and not world.heard):  # a start sends nobody away
+            continue
+        said = _compared(world, model, futures)
+        if said.clearly > 0 and (found is None or said.saves > found[0].saves):
+            found = (said, model, plan)
     if found is None:
         return None
-    _, model, plan = found
-    times, moments = expected.times(model.name), len(expected.followed)
-    return model, plan, f"{model.name} is expected: asked for next after {times} of {moments} moments like this one"
+    said, model, plan = found
+    moments = f"{said.times} of {said.moments} moments like this one"
+    saved = f"loading it ahead saves about {said.saves:.0f} weighted seconds"
+    return plan, f"{model.name} is expected: asked for next after {moments}; {saved}"
 
 
-def _in_time(world: World, expected: Guess, model: Model) -> bool:
+def _compared(world: World, model: Model, futures: Sequence[Future]) -> Foreseen:
+    board = Board(world)
+    saved = [board.best(future, "stay") - board.best(future, model.name) for future in futures]
+    mean = sum(saved) / len(saved)
+    spread = sum((each - mean) ** 2 for each in saved) / (len(saved) - 1)
+    times = sum(bool(future) and model.name in future[0].weights for future in futures)
+    return Foreseen(mean, math.sqrt(spread / len(saved)), times, len(futures))
+
+
+def _may_come(world: World, model: Model) -> bool:
+    """Whether it is away, and could be loaded unasked: the phase allows it, and nobody sent it away or replaces it."""
+    if model.usable or not model.installed or model.replacing or model.sent_away or model.not_before > world.at:
+        return False
+    return bool(world.sets_of(model.name))
+
+
+def _in_time(world: World, model: Model, futures: Sequence[Future]) -> bool:
     """Whether it is mostly asked for before an idle limit would unload it again."""
     limit = world.idle_limit(model)
     if limit is None:
         return True
-    soon = sum(model.name in group.weights and ahead < limit for ahead, group in expected.followed)
-    return 2 * soon > expected.times(model.name)
+    nexts = [group for future in futures for group in future[:1] if model.name in group.weights]
+    return 2 * sum(group.when < limit for group in nexts) > len(nexts)
+
+
+def company(world: World, leaving: Sequence[str]) -> float | None:
+    """Until when to wait for what usually comes within a moment with what came last, where that is to leave."""
+    groups = world.groups
+    if not groups or world.at >= (until := groups[-1].at + COMPANY):
+        return None
+    here = groups[-1].weights
+    alike = [group for group in groups[-1 - LOOK_BACK : -1] if any(name in group.weights for name in here)][-MOMENTS:]
+    if len(alike) < ALIKE:
+        return None
+    missing = [name for name in leaving if name not in here]
+    often = any(sum(name in group.weights for group in alike) >= USUALLY * len(alike) for name in missing)
+    return until if often else None
 
 
 def look_again(world: World) -> float | None:
@@ -114,32 +126,50 @@ def look_again(world: World) -> float | None:
     return world.at + max(SOON, LATER * silence) if silence < 2 * DAY else None
 
 
-def _gain(world: World, expected: Guess, present: set[str], plan: Plan) -> float:
-    """Weighted seconds that `plan`, carried out now, saves at least: the mean over the moments like this one, less
-    SURE standard errors of it. What comes anyway counts as DOUBT moments more."""
-    after = (present - set(plan.leave)) | set(plan.load)
-    seconds = sum(world.models[name].load_seconds for name in plan.load)
-    change = seconds + sum(world.models[name].unload_seconds for name in plan.leave)
-    warm = sum(world.models[name].reprompt for name in plan.leave)  # lost for nothing if nobody asks for what is loaded
-    saved = []
-    for ahead, group in expected.followed:
-        late = sum(w * max(0.0, change - ahead) for name, w in group.weights.items() if name in plan.load)
-        cost = late + seconds + (0.0 if any(name in group.weights for name in plan.load) else warm)
-        saved.append(_missing(world, group.weights, present) - _missing(world, group.weights, after) - cost)
-    anyway = -seconds - warm
-    for name, (share, weight) in expected.anyway.items():
-        cost = _absent(world.models[name], share, weight)
-        anyway += cost * ((name not in present) - (name not in after))
-    count = len(saved)
-    mean = sum(saved) / count
-    error = math.sqrt(sum((each - mean) ** 2 for each in saved) / (count - 1) / count)
-    return (count * mean + DOUBT * anyway) / (count + DOUBT) - SURE * error
+def _futures(world: World) -> list[Future]:
+    """What followed the moments like this one, the latest first."""
+    groups, at = world.groups, world.at
+    return [_after(world, i, groups[i].at + at - groups[-1].at) for i in _moments(groups, at)[:MOMENTS]]
 
 
-def _missing(world: World, weights: Mapping[str, float], there: set[str]) -> float:
-    return sum(_absent(world.models[name], 1.0, weight) for name, weight in weights.items() if name not in there)
+def _after(world: World, start: int, shift: float) -> Future:
+    groups = world.groups
+    future: list[Next] = []
+    for i in range(start + 1, min(start + 1 + AHEAD, len(groups))):
+        group = groups[i]
+        known = None
+        if group.session:
+            known = next((j for j in range(i - 1, start - 1, -1) if groups[j].session == group.session), None)
+        ended = None if known is None else world.answered(groups[known])
+        if known is not None and ended is not None and ended <= group.at:
+            future.append(Next(group.at - ended, group.weights, known - start - 1))
+        elif group.at - shift < FAR:
+            future.append(Next(max(0.0, group.at - shift), group.weights))
+    return future
 
 
-def _absent(model: Model, share: float, weight: float) -> float:
-    """What it costs that a model which is asked for with this probability is away: its load, and the waiting for it."""
-    return share * model.load_seconds + weight * (model.load_seconds + model.unload_seconds)
+def _moments(groups: Sequence[Group], at: float) -> list[int]:
+    """Where it was like now: at the same time of day, else after the same two groups, else after the same one; and as
+    long a silence followed."""
+    last = len(groups) - 1
+    if last < ALIKE:
+        return []
+    silence = at - groups[last].at
+    names, before = groups[last].names, groups[last - 1].names
+    two: list[int] = []
+    one: list[int] = []
+    daily: list[int] = []
+    for i in range(last - 1, max(0, last - LOOK_BACK), -1):
+        here = groups[i]
+        if groups[i + 1].at - here.at <= silence:
+            continue
+        off = (at - here.at - silence) % DAY
+        if at - here.at > DAY / 2 and min(off, DAY - off) < SAME_HOUR:
+            daily.append(i)
+        if here.names == names:
+            one.append(i)
+            if groups[i - 1].names == before:
+                two.append(i)
+                if len(two) == MOMENTS and not daily:
+                    break
+    return next((found for found in (daily, two, one) if len(found) >= ALIKE), [])

@@ -15,9 +15,9 @@ WEIGHT = {"interactive": 3.0, "agent": 1.0, "helper": 1.0, "batch": 0.5}
 """What one second of waiting costs, by class; a second of loading costs 1."""
 
 WISH_WEIGHT = 0.25
-PRICE = 1.0  # times the seconds of the change
-RETURN = 1.0  # share of the seconds of coming back
-ABSENCE = 0.1  # x rate x absence^2: what those wait who come for what has left, about half of it still to be worth it
+MOST = 2  # requests that are enough in any case: by the best online policy a drained model hardly stays for more
+UNKNOWN_ABSENCE = 0.1  # of what those wait who come for what has left: anonymous demand gathers and is served together
+KNOWN_ABSENCE = 0.35  # the same of known sessions: they are there, and do wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,17 @@ def offer(world: World, model: Model, plan: Plan) -> Offer:
     there = sum(m.unload_seconds for m in leaving) + sum(world.models[name].load_seconds for name in plan.load)
     back = model.unload_seconds + sum(m.load_seconds for m in leaving)
     absence = there + model.service_seconds + back
-    rate = sum(world.rate(m) for m in leaving)
-    price = PRICE * (there + RETURN * back) + sum(m.reprompt for m in leaving) + ABSENCE * rate * absence * absence
+    missed = sum(_missed(world, m, absence) for m in leaving)
+    price = there + back + sum(m.reprompt for m in leaving) + missed * absence
     enough = round(math.sqrt(2.0 * max(0.0, world.rate(model)) * price * count / weight))
     if world.everybody_waits:
         enough = 1
-    return Offer(rent, price, count, max(1, enough))
+    return Offer(rent, price, count, max(1, min(MOST, enough)))
+
+
+def _missed(world: World, model: Model, absence: float) -> float:
+    """What a second of waiting costs those who are expected to ask for `model` while it is away."""
+    askers = world.askers(model)
+    if askers == math.inf:
+        return UNKNOWN_ABSENCE * world.rate(model) * absence * model.urgency
+    return KNOWN_ABSENCE * min(world.rate(model) * absence, askers) * model.urgency

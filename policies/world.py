@@ -31,11 +31,18 @@ class Group:
 
     at: float
     weights: Mapping[str, float]
+    session: str = ""  # of whom it is waited for most; empty: not known
+    seq: int = 0  # the request that is waited for most
 
     @property
     def names(self) -> frozenset[str]:
         """What was asked for."""
         return frozenset(self.weights)
+
+    @property
+    def top(self) -> str:
+        """What is waited for most."""
+        return max(self.weights, key=self.weights.__getitem__)
 
 
 class Waiting(Protocol):
@@ -111,6 +118,8 @@ class Model(Protocol):
     @property
     def service_seconds(self) -> float: ...  # mean time a request keeps its slot
 
+    @property
+    def urgency(self) -> float: ...  # what a second of waiting costs those who ask for it, on average
     @property
     def reprompt(self) -> float: ...  # seconds of prompt reading that its warm caches save those likely to come back
 
@@ -197,6 +206,14 @@ class World(Protocol):
 
     def rate(self, model: Model) -> float:
         """Requests for `model` per second, lately."""
+        ...
+
+    def askers(self, model: Model) -> float:
+        """How many known sessions asked for `model` lately; without bound where others ask too."""
+        ...
+
+    def answered(self, group: Group) -> float | None:
+        """When what `group` waited for most was answered; None: not yet, or it is not known any more."""
         ...
 
     def rides(self, model: Model) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection
+from dataclasses import replace
 
 from policies.hold import WEIGHT
 from policies.world import Group
@@ -12,6 +13,7 @@ FADES = 600.0  # seconds in which an arrival has faded to 1/e
 MOMENT = 3.0  # seconds: who comes within them of the first belongs to one group
 CROWD = 3  # requests at one time: of fewer nothing can be said
 GROUPS = 1000  # groups that are remembered
+NEW_SHARE = 0.1  # weight of the newest arrival in a mean
 PEAK = 300.0  # seconds after which a peak begins to be forgotten
 
 
@@ -20,9 +22,12 @@ def arrived(state: CoreState, request: Request) -> None:
     if request.kind != "request":
         return
     model = state.models[request.model]
+    share = NEW_SHARE if model.pulse else 1.0
+    model.urgency += share * (WEIGHT[request.cls] - model.urgency)
     model.pulse = _faded(model, state.at) + 1.0
     model.pulse_at = state.at
-    _join(state, request.arrived, request.model, request.cls)
+    _asked(model, request.session, state.at)
+    _join(state, Group(request.arrived, {request.model: WEIGHT[request.cls]}, request.session, request.seq))
     if state.at - state.peaked_at > PEAK:
         state.peak_before, state.peak = state.peak, 0
         state.peaked_at = state.at
@@ -32,33 +37,47 @@ def arrived(state: CoreState, request: Request) -> None:
 def recall(state: CoreState) -> None:
     """Make the groups again of the arrivals that an earlier life remembered, of models that are known still."""
     state.groups.clear()
-    for past in state.history.values():
+    for seq, past in state.history.items():
         if past.model in state.models and past.cls in WEIGHT:
-            _join(state, past.at, past.model, past.cls)
+            _join(state, Group(past.at, {past.model: WEIGHT[past.cls]}, past.session, seq))
 
 
 def forgotten(state: CoreState, names: Collection[str]) -> None:
     """There are no such models: nobody is expected to ask for them."""
-    groups = [Group(g.at, {n: w for n, w in g.weights.items() if n not in names}) for g in state.groups]
+    groups = [replace(g, weights={n: w for n, w in g.weights.items() if n not in names}) for g in state.groups]
     state.groups = [group for group in groups if group.weights]
 
 
 def slept(state: CoreState, gap: float) -> None:
     """The machine slept for `gap` seconds, which its monotonic clock did not count: what was before is longer ago."""
-    state.groups = [Group(group.at - gap, group.weights) for group in state.groups]
+    state.groups = [replace(group, at=group.at - gap) for group in state.groups]
 
 
-def _join(state: CoreState, at: float, model: str, cls: str) -> None:
-    """Take a request into the group of its moment, or begin one."""
-    weight, groups = WEIGHT[cls], state.groups
-    if groups and at - groups[-1].at <= MOMENT:
-        known = groups[-1].weights
-        if known.get(model, 0.0) < weight:
-            groups[-1] = Group(groups[-1].at, {**known, model: weight})
+def _join(state: CoreState, new: Group) -> None:
+    """Take a request, as a group of its own, into the group of its moment, or let it begin one."""
+    groups = state.groups
+    if not groups or new.at - groups[-1].at > MOMENT:
+        groups.append(new)
+        if len(groups) > GROUPS:
+            del groups[: GROUPS // 10]
         return
-    groups.append(Group(at, {model: weight}))
-    if len(groups) > GROUPS:
-        del groups[: GROUPS // 10]
+    last, (name, weight) = groups[-1], next(iter(new.weights.items()))
+    if last.weights.get(name, 0.0) < weight:
+        top = new if weight > max(last.weights.values()) else last
+        groups[-1] = Group(last.at, {**last.weights, name: weight}, top.session, top.seq)
+
+
+def _asked(model: ModelState, session: str, at: float) -> None:
+    asked_by = model.asked_by
+    asked_by.pop(session, None)
+    asked_by[session] = at
+    while asked_by[oldest := next(iter(asked_by))] < at - FADES:
+        del asked_by[oldest]
+
+
+def askers(model: ModelState) -> float:
+    """How many known sessions asked for `model` lately; without bound where somebody unknown did."""
+    return math.inf if "" in model.asked_by else float(len(model.asked_by))
 
 
 def rate(state: CoreState, model: ModelState) -> float:

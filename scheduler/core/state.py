@@ -158,6 +158,8 @@ class ModelState:
     arrived_sums: dict[str, float] = field(default_factory=dict)  # by class: when those in its queue arrived, added up
     pulse: float = 0.0  # requests that came, each fading with the time since
     pulse_at: float = 0.0
+    urgency: float = 1.0  # what a second of waiting costs those who ask for it, on average
+    asked_by: dict[str, float] = field(default_factory=dict)  # when each session asked last, lately; "": not known
     reprompt: float = 0.0  # seconds of prompt reading that its warm caches save those likely to come back
     preloads: dict[str, Request] = field(default_factory=dict)
     running_ids: dict[str, None] = field(default_factory=dict)

@@ -172,6 +172,15 @@ class WorldView:
         """Requests for `model` per second, lately."""
         return rhythm.rate(self._state, self._state.models[model.name])
 
+    def askers(self, model: Model) -> float:
+        """How many known sessions asked for `model` lately; without bound where others ask too."""
+        return rhythm.askers(self._state.models[model.name])
+
+    def answered(self, group: Group) -> float | None:
+        """When what `group` waited for most was answered; None: not yet, or it is not known any more."""
+        past = self._state.history.get(group.seq)
+        return None if past is None else past.ended_at
+
     def rides(self, model: Model) -> bool:
         """Whether a member of a set that nobody waits for is worth loading with the others."""
         state = self._state
