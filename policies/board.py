@@ -76,7 +76,7 @@ class Board:
         """Every choice at `at`, with what came before `i` waiting or served."""
         if cost >= self._limit:
             return
-        if i >= len(future) - 1 and not waits:
+        if not waits and (i >= len(future) - 1 or _when(future, i, ends) is None):  # who goes on then, nobody knows
             self._limit = min(self._limit, cost + self._stranded(future, i, at, there, ends))
             return
         self._next(future, i, at, there, waits, ends, cost)

@@ -161,9 +161,15 @@ def _loadable(world: World, model: Model, wanted: Model) -> bool:
 
 
 def _wanted_first(models: Sequence[Model]) -> list[Model]:
-    """Those somebody waits for come first, the quickest to load ahead; the gates may still turn the order round."""
+    """Those somebody waits for come first, by how many wait for each second of loading; the gates may still turn the
+    order round."""
     return sorted(
-        models, key=lambda m: (0, m.predicted, m.name) if m.waiting or m.wishes else (1, -m.predicted, m.name)
+        models,
+        key=lambda m: (
+            (0, -(m.waiting + m.wishes) / max(m.load_seconds, 0.01), m.predicted, m.name)
+            if m.waiting or m.wishes
+            else (1, 0.0, -m.predicted, m.name)
+        ),
     )
 
 

@@ -20,8 +20,8 @@ LOOK_BACK = 300  # groups that are searched
 ALIKE = 3  # moments like this one that are enough to guess from
 MOMENTS = 8  # of them that are tried, the latest
 AHEAD = 4  # groups that are played out
-FAR = 900.0  # seconds after which what comes does not matter now
 DAY = 86400.0
+FAR = 2 * DAY  # seconds after which what comes does not matter now
 SAME_HOUR = 1800.0  # seconds by which a time of day may differ and still be the same
 SOON, LATER = 5.0, 0.5  # seconds, and share of the silence, after which the guess is made again
 COMPANY = 1.0  # seconds in which what usually comes together has come
@@ -145,6 +145,8 @@ def _after(world: World, start: int, shift: float) -> Future:
             future.append(Next(group.at - ended, group.weights, known - start - 1))
         elif group.at - shift < FAR:
             future.append(Next(max(0.0, group.at - shift), group.weights))
+        else:
+            break  # what comes after it is farther still
     return future
 
 
