@@ -38,9 +38,11 @@ class Use(Promise):
         state = world.machine.state
         if not self.living and self.quiet is not None:
             self.hold(state.quiet_since == self.quiet, f"quiet since {self.quiet}, not {state.quiet_since}: {fact}")
-        for name, at in self.used.items():
-            model = state.models.get(name)  # one that was never listed and is gone is forgotten
-            if model is not None:
+        for name, at in list(self.used.items()):
+            model = state.models.get(name)
+            if model is None:  # it was never listed and is gone: forgotten, and new when it is asked for again
+                del self.used[name]
+            else:
                 self.hold(model.last_used >= at, f"{name} was used at {at}, not {model.last_used}")
 
     def _end(self, world: World, fact: m.Fact, orders: Sequence[m.Order]) -> None:
