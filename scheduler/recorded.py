@@ -247,10 +247,11 @@ class _Reading:
     def _residents(self, fact: m.Residents, now: float) -> None:
         """What was adopted or has vanished; a load or an unload of ours that is under way is told by its own facts."""
         stays = self._found.stays
-        seen = {self._name(row.name) for row in fact.models}
-        for name in seen - set(stays.now("resident", "loading", "leaving")):
+        seen = [self._name(row.name) for row in fact.models]
+        here = stays.now("resident", "loading", "leaving")
+        for name in [name for name in seen if name not in here]:
             stays.change(name, "resident", now)
-        for name in set(stays.now("resident")) - seen:
+        for name in [name for name in stays.now("resident") if name not in seen]:
             stays.change(name, "absent", now)
 
     def _budget(self, now: float, budget: int, device: int) -> None:

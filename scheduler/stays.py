@@ -59,5 +59,5 @@ class Stays:
     def witness(self, fact: m.Fact, orders: Sequence[m.Order], machine: Machine) -> None:
         """See one step of a simulation."""
         models = machine.state.models
-        for name in {*self._now, *machine.state.present}:
+        for name in dict.fromkeys([*self._now, *machine.state.present]):
             self.change(name, SHOWN.get(models[name].state, models[name].state), fact.at)

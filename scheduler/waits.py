@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from policies.bound import floor
+from policies.bound import floor, lead
 from scheduler.core.state import CoreState, ModelState, Request
 from scheduler.core.view import Sets, WorldView
 from scheduler.measured import Measured
@@ -103,11 +103,12 @@ def ahead_of(model: ModelState, cls: str, seq: float) -> int:
 
 
 def due_of(state: CoreState, model: ModelState, cls: str, arrived: float) -> float | None:
-    """When the policy forces the change to `model` for such a request; None where it states no bound."""
+    """When the policy forces the change to `model` for such a request, as `policies.default` reckons it; None where it
+    states no bound."""
     if state.config.policy != "default" or cls not in dict(state.config.patience):
         return None
     world = WorldView(state, Sets(state.config, state.phase))
-    return max(arrived, model.away_since) + max(world.patience[cls], floor(world))
+    return max(arrived, model.away_since) + max(world.patience[cls], floor(world)) - lead(world, model)
 
 
 def _change_to(state: CoreState, model: ModelState) -> _Change | None:

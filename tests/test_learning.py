@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from policies import foresee
-from policies.world import Group, Plan
+from policies import board, foresee
 from scheduler.core import learned, messages as m, rhythm, sizes
 from scheduler.core.config import Config, ModelConfig
 from scheduler.core.machine import Machine
@@ -496,19 +495,29 @@ def test_a_model_made_anew_under_its_old_name_is_another() -> None:
 
 
 def test_loading_ahead_counts_what_a_wrong_guess_throws_away() -> None:
-    """A warm conversation is lost for nothing in each moment after which nobody asked for what was loaded."""
-    story = a_story(stage=("budget 3GB", "model fast 2GB", "model right 2GB", "resident fast"))
+    """A warm conversation that leaves for what nobody asks for then has to be read again for nothing; where that is
+    asked for next, it would have left all the same."""
+    story = a_story(
+        "arrive 1 fast", "ended 1", stage=("budget 3GB", "model fast 2GB", "model right 2GB", "resident fast")
+    )
     world, model = story.machine._world, fast_in(story)
-    right, fast = Group(0.0, {"right": 3.0}), Group(0.0, {"fast": 3.0})
-    plan = Plan(("fast",), ("right",))
 
-    def lost(*followed: Group) -> float:
-        expected = foresee.Guess(tuple((10.0, group) for group in followed), {})
-        model.reprompt = 0.0
-        cold = foresee._gain(world, expected, {"fast"}, plan)
-        model.reprompt = 100.0
-        return cold - foresee._gain(world, expected, {"fast"}, plan)
+    def saves(asked: str, reprompt: float) -> float:
+        model.reprompt = reprompt
+        followed = (board.Next(100.0, {asked: 3.0}),)
+        return foresee._compared(world, world.models["right"], [followed] * 3).saves
 
-    assert lost(right, right, right, right) == pytest.approx(100.0 * 2 / 6)  # only what is feared anyway
-    assert lost(fast, fast, fast, fast) == pytest.approx(100.0)
-    assert lost(right, fast, right, fast) > 100.0 * 4 / 6  # and the guess is less sure
+    for asked in ("right", "fast"):
+        assert saves(asked, 0.0) - saves(asked, 100.0) == pytest.approx(100.0 if asked == "fast" else 0.0)
+    assert saves("right", 0.0) > 0 > saves("fast", 100.0)
+
+
+def test_what_was_read_is_older_after_a_sleep() -> None:
+    """The monotonic clock stood still while the machine slept, and the session went on living: after hours nobody is
+    expected back, and nothing holds the model for him."""
+    story = a_loaded_story()
+    told(story, 100_000, 10, 5.0, prompt_seconds=500.0)
+    assert fast_in(story).reprompt > 400.0
+    story.tell("gap 2h")
+    assert fast_in(story).reprompt == 0.0
+    assert not fast_in(story).warm

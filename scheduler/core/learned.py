@@ -13,6 +13,7 @@ in main memory, 8 GiB for each runner unless told otherwise. That is lost with t
 """
 
 import math
+from dataclasses import replace
 
 from scheduler.core.messages import Ended
 from scheduler.core.state import CoreState, ModelState, Request, Warm
@@ -191,6 +192,12 @@ def pass_time(state: CoreState) -> None:
         if abs(lost - model.reprompt) > max(1.0, WORTH_TELLING * model.reprompt):
             model.reprompt = lost
             state.revision += 1
+
+
+def slept(state: CoreState, gap: float) -> None:
+    """The machine slept for `gap` seconds, which its monotonic clock did not count: what was read is longer ago."""
+    for model in state.models.values():
+        model.warm = {name: replace(warm, at=warm.at - gap) for name, warm in model.warm.items()}
 
 
 def _lost(model: ModelState, at: float) -> float:

@@ -112,6 +112,7 @@ class Machine:
                 return self._reload(fact.config)
             case m.ClockGap():
                 history.slept(self.state, fact.gap)
+                learned.slept(self.state, fact.gap)
                 rhythm.slept(self.state, fact.gap)
                 return requests.look(state, f"the machine slept for {fact.gap:.0f} s")
             case m.Started():

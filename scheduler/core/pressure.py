@@ -7,13 +7,13 @@ restart, unloads nothing by itself (promise 9), and what is pinned stays.
 from collections.abc import Sequence
 from itertools import combinations
 
+from policies.hold import WEIGHT
 from policies.verdict import Change
 from scheduler.core import sizes, transition
 from scheduler.core.messages import MemorySeen, Order, Recall, Record
 from scheduler.core.state import CoreState, Growing, ModelState
 from scheduler.core.view import WorldView
 
-WEIGHT = {"interactive": 3.0, "agent": 1.0, "helper": 1.0, "batch": 0.5}  # what a second of waiting is worth, by class
 ENDABLE = ("agent", "batch")
 AGAIN = 600.0  # seconds without a request after which another is half as likely as right after the last
 EVERY_SUBSET = 10  # models of which every choice is tried; of more, the most valuable for their size stay

@@ -125,7 +125,7 @@ class Run:
             if isinstance(fact, m.Ended) and not self._served(fact):
                 continue
             self._step(fact)
-        self.result.unserved += len(self._jobs) - len(self.result.served) - self.result.unserved
+        self.result.unserved = len(self._jobs) - len(self.result.served)
 
     def _post(self, at: float, fact: m.Fact) -> None:
         heapq.heappush(self._heap, (at, next(self._order), fact))
