@@ -17,10 +17,13 @@ from scheduler.simulator.generate_loops import (
     three_way,
     three_way_host,
 )
-from scheduler.simulator.generate_open import alternate, alternate_closed, exponential, idle, poisson, with_probes
+from scheduler.simulator.generate_open import alternate, alternate_closed, idle, poisson, with_probes
 from scheduler.simulator.generate_public import azure, servegen_day
 from scheduler.simulator.host import GB, Host, documented, pairs_host
+from scheduler.simulator.mdp_world import exponential
 from scheduler.simulator.workload import Job
+
+EXPONENTIAL = 40_000.0  # seconds of the world that the best online policy is solved for
 
 _MAKERS: dict[str, Callable[[int], list[Job]]] = {
     "bursts-14-agents": bursts,
@@ -37,7 +40,7 @@ _MAKERS: dict[str, Callable[[int], list[Job]]] = {
 }
 _WITH_NUMBER: dict[str, Callable[[float, int], list[Job]]] = {
     "poisson": poisson,
-    "exponential": exponential,
+    "exponential": lambda load, seed: exponential(load, seed, EXPONENTIAL),
     "alternate": lambda every, seed: alternate(every),
     "azure": lambda thin, seed: azure(int(thin), seed),
 }

@@ -29,21 +29,6 @@ def poisson(rho: float, seed: int, seconds: float = 7200.0) -> list[Job]:
     return draft.jobs
 
 
-def exponential(rho: float, seed: int, seconds: float = 40000.0) -> list[Job]:
-    """Poisson arrivals of quality (0.375) and coder (0.625) with exponential services: what the MDP is solved for.
-
-    All are of class agent, so every second of waiting weighs 1.
-    """
-    chance, draft = random.Random(seed), Draft()
-    rate = rho / (0.375 * 22 / 2 + 0.625 * 11 / 4)
-    t = chance.expovariate(rate)
-    while t < seconds:
-        model = QUALITY if chance.random() < 0.375 else CODER
-        draft.at(t, model, chance.expovariate(1 / _MEAN[model]), cls="agent")
-        t += chance.expovariate(rate)
-    return draft.jobs
-
-
 def alternate(every: float, count: int = 120) -> list[Job]:
     """Quality and coder in turn, one every so many seconds, 4 s each; no chance in it."""
     draft = Draft()
