@@ -1,17 +1,17 @@
-"""The chores of a daemon, each in its rhythm: what is looked at, and what is kept."""
+"""The chores of a daemon, each at its pace: what is looked at, and what is kept."""
 
 from collections.abc import Callable
 
 from scheduler.dispatcher import Dispatcher
 from scheduler.housekeeping import Housekeeping
+from scheduler.pace import Pace
 from scheduler.residency import Residency
-from scheduler.rhythm import Rhythm
 from scheduler.scheduled import Scheduled
 from scheduler.watch import Watch
 
 
 def begun(
-    rhythm: Rhythm,
+    pace: Pace,
     dispatcher: Dispatcher,
     residency: Residency,
     watch: Watch,
@@ -31,14 +31,14 @@ def begun(
         if dispatcher.state.ollama == "up":
             await residency.listing()
 
-    chores.every(rhythm.look, "look at /api/ps", look)
-    chores.every(rhythm.listing, "look at /api/tags", listing)
-    chores.every(rhythm.memory, "look at memory", watch.memory)
-    chores.every(rhythm.pressure, "look at memory pressure", watch.pressure)
-    chores.every(rhythm.timetable, "look at the timetable", scheduled.look)
-    chores.every(rhythm.runners, "look at silent runners", watch.runners)
-    chores.every(rhythm.clocks, "look at the clocks", watch.clocks)
-    chores.every(rhythm.clocks, "look at the state folder", look_at_folder)
-    chores.every(rhythm.save, "save what was learned", save)
+    chores.every(pace.look, "look at /api/ps", look)
+    chores.every(pace.listing, "look at /api/tags", listing)
+    chores.every(pace.memory, "look at memory", watch.memory)
+    chores.every(pace.pressure, "look at memory pressure", watch.pressure)
+    chores.every(pace.timetable, "look at the timetable", scheduled.look)
+    chores.every(pace.runners, "look at silent runners", watch.runners)
+    chores.every(pace.clocks, "look at the clocks", watch.clocks)
+    chores.every(pace.clocks, "look at the state folder", look_at_folder)
+    chores.every(pace.save, "save what was learned", save)
     chores.start()
     return chores

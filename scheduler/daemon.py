@@ -26,11 +26,11 @@ from scheduler.ledger import Ledger
 from scheduler.listener import Listener, Own
 from scheduler.measured import Measured
 from scheduler.own import Known, OwnCalls
+from scheduler.pace import Pace as Pace
 from scheduler.past import Past
 from scheduler.reload import Reload, Source
 from scheduler.residency import Residency
 from scheduler.restart import Restarts
-from scheduler.rhythm import Rhythm as Rhythm
 from scheduler.scheduled import Scheduled
 from scheduler.settings import Settings
 from scheduler.upstream import Upstream
@@ -53,7 +53,7 @@ class Daemon:
         settings: Settings,
         folder: Path,
         version: str,
-        rhythm: Rhythm | None = None,
+        pace: Pace | None = None,
         warnings: tuple[str, ...] = (),
         stand_in: bool = False,
         source: Source | None = None,
@@ -62,7 +62,7 @@ class Daemon:
         self.folder = folder
         self._keeping = StateFolder(folder)
         self.version = version
-        self.rhythm = rhythm or Rhythm()
+        self.pace = pace or Pace()
         self.warnings = warnings
         self._source = source  # where the configuration can be read again
         self._stand_in = stand_in  # known before it says so itself, so that every answer is marked
@@ -133,7 +133,7 @@ class Daemon:
             from scheduler.chores import begun
 
             save = partial(self._save, dispatcher)
-            chores = begun(self.rhythm, dispatcher, residency, watch, self._scheduled, self._keeping.look, save)
+            chores = begun(self.pace, dispatcher, residency, watch, self._scheduled, self._keeping.look, save)
             closing.callback(chores.stop)
             await watch.memory()  # looks at every process of the machine: those who knock do not wait for that
             residency.start()
@@ -167,7 +167,7 @@ class Daemon:
         self._reload.stop()
         await listener.stop_accepting()
         dispatcher.post(m.Stopping(dispatcher.now()))
-        left = await listener.drain(self.rhythm.stop)
+        left = await listener.drain(self.pace.stop)
         log.info("stopped unfinished=%d", left)
 
     def _dispatcher(self, restartable: bool) -> Dispatcher:

@@ -20,7 +20,7 @@ from rich.live import Live
 
 from scheduler import banner
 from scheduler.core.lifecycle import IllegalMove
-from scheduler.daemon import Daemon, Rhythm
+from scheduler.daemon import Daemon, Pace
 from scheduler.reload import Source
 from scheduler.scene import NAMES, Scene, Spoilt
 from scheduler.serve_command import settle
@@ -33,7 +33,7 @@ from scheduler.status_command import lines
 
 CODES = "Exit codes: 0 played to its end or stopped by Ctrl-C, 1 it went otherwise than told, 2 it cannot start."
 FAILED, BAD = 1, 2
-QUICK = Rhythm(look=2.0, stop=1.0)  # Ctrl-C must not wait for a made-up answer
+QUICK = Pace(look=2.0, stop=1.0)  # Ctrl-C must not wait for a made-up answer
 KNOWN_SECONDS = 15.0  # until the stand-in has told what it has
 UNTOLD_SIZE = 5 * 10**9  # bytes of a model whose size the configuration does not say
 LOAD_BYTES_PER_SECOND = 12e9  # of the stand-in: 35 GB in 3 s

@@ -16,7 +16,7 @@ import typer
 
 from scheduler import install_check, launchd_boot, launchd_list
 from scheduler.ask import PROGRAM, state_folder
-from scheduler.daemon import Rhythm
+from scheduler.daemon import Pace
 from scheduler.install_check import Refusal
 from scheduler.launchd_boot import LaunchdError
 from scheduler.launchd_check import faults, file_faults
@@ -120,7 +120,7 @@ def _plan(config: Path | None, state: Path | None) -> Plan:
     folder = (state or state_folder()).expanduser().absolute()
     logs = launchd_list.log_folder()
     content = launchd_list.filled(launchd_list.Places(python, file, folder, logs))
-    wrong = [str(each) for each in faults(content, launchd_list.list_file(), drain=Rhythm().stop, made=(folder, logs))]
+    wrong = [str(each) for each in faults(content, launchd_list.list_file(), drain=Pace().stop, made=(folder, logs))]
     if wrong := [*wrong, *install_check.guarded()]:
         raise Refusal("\n".join(["the agent would not work:", *(f"  {line}" for line in wrong)]))
     listen = settings["listen"]

@@ -17,7 +17,7 @@ import uvloop
 
 from scheduler.ask import PROGRAM, state_folder
 from scheduler.core.lifecycle import IllegalMove
-from scheduler.daemon import Daemon, Rhythm
+from scheduler.daemon import Daemon, Pace
 from scheduler.reload import Source
 from scheduler.settings import Settings
 from scheduler.settings_problems import SettingsError
@@ -55,7 +55,7 @@ def run(
     settings: Settings,
     folder: Path,
     *,
-    rhythm: Rhythm | None = None,
+    pace: Pace | None = None,
     warnings: tuple[str, ...] = (),
     say: Callable[[str], None] = typer.echo,
     source: Source | None = None,
@@ -65,7 +65,7 @@ def run(
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every look at /api/ps
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(Daemon(settings, folder, version(PROGRAM), rhythm, warnings, source=source), say))
+            return runner.run(_serve(Daemon(settings, folder, version(PROGRAM), pace, warnings, source=source), say))
     finally:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # an interpreter that ends gives its handlers up, but not this
 

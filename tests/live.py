@@ -10,13 +10,13 @@ import aiohttp
 
 from scheduler.core import messages as m
 from scheduler.core.state import CoreState
-from scheduler.daemon import Daemon, Rhythm
+from scheduler.daemon import Daemon, Pace
 from scheduler.dispatcher import Witness
 from scheduler.reload import Source
 from scheduler.settings_read import settings_of
 
 QUALITY, CODER, FAST = "qwen-quality-128k:latest", "qwen2.5-coder:32b-instruct", "qwen-fast:latest"
-QUICK = Rhythm(look=1.0, listing=20.0, memory=1.0, runners=0.5, clocks=5.0, save=5.0, stop=10.0)
+QUICK = Pace(look=1.0, listing=20.0, memory=1.0, runners=0.5, clocks=5.0, save=5.0, stop=10.0)
 DOCUMENTED: dict[str, Any] = {
     "listen": "127.0.0.1:0",
     "memory": {"budget": "38GB"},
@@ -54,7 +54,7 @@ class Live:
         cls,
         ollama: str,
         folder: Path,
-        rhythm: Rhythm = QUICK,
+        pace: Pace = QUICK,
         witness: Witness | None = None,
         source: Source | None = None,
         **settings: Any,
@@ -62,7 +62,7 @@ class Live:
         """Run a daemon with the documented configuration, `settings` laid over it; ends it in order. `source` is where
         it reads its configuration again."""
         content = {**DOCUMENTED, "ollama": ollama, **settings}
-        daemon = Daemon(settings_of(content), folder, "test", rhythm, source=source)
+        daemon = Daemon(settings_of(content), folder, "test", pace, source=source)
         live = cls(daemon, folder)
         daemon.witnesses.append(lambda fact, orders, _: live.steps.append((fact, list(orders))))
         if witness is not None:

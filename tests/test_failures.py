@@ -185,8 +185,8 @@ async def test_a_busy_engine_is_never_called_stalled(real_ollama: Any, watchers:
 async def test_orphans_of_a_kill_that_nobody_noticed_count_too(real_ollama: Any, tmp_path: Path) -> None:
     """Ollama killed and back between two looks: what its runners hold is counted before anything else is loaded."""
     ollama: RealOllama = await real_ollama(models=STAGED)
-    rhythm = replace(QUICK, look=3600.0, memory=2.0, listing=3600.0)
-    async with Live.start(ollama.url, tmp_path / "state", rhythm, **SETTINGS) as live:
+    pace = replace(QUICK, look=3600.0, memory=2.0, listing=3600.0)
+    async with Live.start(ollama.url, tmp_path / "state", pace, **SETTINGS) as live:
         await live.acquainted()
         assert (await live.chat(QUALITY, options={"num_predict": 4}))[0] == 200
         await ollama.kill9()

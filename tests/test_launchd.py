@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from scheduler import launchd_boot, launchd_list, own
-from scheduler.daemon import Rhythm
+from scheduler.daemon import Pace
 from scheduler.install_command import KEPT
 from scheduler.launchd_boot import Job, LaunchdError, commands, job
 from scheduler.launchd_check import LONGEST, SPARE
@@ -359,7 +359,7 @@ def test_a_job_that_never_goes_is_told(tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_list_leaves_time_to_drain() -> None:
     """SIGKILL comes after our own drain and 5 s more, and within what launchd grants."""
     content = plistlib.loads(launchd_list.TEMPLATE.read_bytes())
-    assert Rhythm().stop + SPARE <= content["ExitTimeOut"] <= LONGEST
+    assert Pace().stop + SPARE <= content["ExitTimeOut"] <= LONGEST
     assert content["Label"] == LABEL == launchd_list.TEMPLATE.stem
 
 

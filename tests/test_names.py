@@ -9,7 +9,7 @@ import pytest
 from scheduler.core import messages as m
 from scheduler.core.config import Config, ModelConfig
 from scheduler.core.machine import Machine
-from scheduler.daemon import Rhythm
+from scheduler.daemon import Pace
 from tests.live import CODER, FAST, QUALITY, Live
 from tests.realollama.stage import RealOllama, StagedModel
 
@@ -79,7 +79,7 @@ async def test_a_runner_whose_name_leads_elsewhere_counts_until_ollama_restarts(
     big = 20_000_000_000
     models = (StagedModel(CODER, big, load_seconds=0.3, num_ctx=8192), StagedModel("spare:latest", big, num_ctx=8192))
     ollama: RealOllama = await real_ollama(models=models)
-    async with Live.start(ollama.url, tmp_path / "state", Rhythm(look=0.5, listing=0.5, memory=1.0)) as live:
+    async with Live.start(ollama.url, tmp_path / "state", Pace(look=0.5, listing=0.5, memory=1.0)) as live:
         assert (await live.chat(CODER, options={"num_predict": 3}))[0] == 200
         swap = {"source": "spare:latest", "destination": CODER}
         async with live.http.post(f"{ollama.url}/api/copy", json=swap) as answer:

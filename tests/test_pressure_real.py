@@ -9,12 +9,12 @@ import pytest
 
 from scheduler import memory
 from scheduler.core import messages as m
-from scheduler.rhythm import Rhythm
+from scheduler.pace import Pace
 from tests.live import QUALITY, Live
 from tests.realollama.stage import RealOllama, StagedModel
 
 STAGED = (StagedModel(QUALITY, 35_000_000_000, load_seconds=0.3, num_ctx=131_072),)
-OFTEN = Rhythm(look=1.0, memory=0.3, pressure=0.2, runners=0.5, save=5.0, stop=10.0)
+OFTEN = Pace(look=1.0, memory=0.3, pressure=0.2, runners=0.5, save=5.0, stop=10.0)
 
 
 @pytest.mark.real

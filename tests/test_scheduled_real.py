@@ -8,12 +8,12 @@ import pytest
 
 from scheduler.control_gate import TOKEN
 from scheduler.core import messages as m
-from scheduler.rhythm import Rhythm
+from scheduler.pace import Pace
 from tests.live import FAST, Live
 from tests.realollama.stage import RealOllama, StagedModel
 
 STAGED = (StagedModel(FAST, 5_000_000_000, load_seconds=0.2, num_ctx=8_192),)
-OFTEN = Rhythm(look=0.3, memory=1.0, timetable=0.1, save=5.0, stop=10.0)
+OFTEN = Pace(look=0.3, memory=1.0, timetable=0.1, save=5.0, stop=10.0)
 
 
 @pytest.mark.real

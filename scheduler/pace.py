@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Rhythm:
+class Pace:
     """How often the chores run and how long a stop may take, in seconds."""
 
     look: float = 5.0  # /api/ps
