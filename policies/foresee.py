@@ -26,7 +26,7 @@ SAME_HOUR = 1800.0  # seconds by which a time of day may differ and still be the
 SOON, LATER = 5.0, 0.5  # seconds, and share of the silence, after which the guess is made again
 COMPANY = 1.0  # seconds in which what usually comes together has come
 USUALLY = 0.7  # share of the moments
-SURE = 2.0  # standard errors by which a choice must be better
+SURE = 1.6  # standard errors by which a choice must be better
 FEW = 5.0  # of few moments more are needed, about as Student's t says
 LEAST = 2.0  # weighted seconds by which a choice must be better
 

@@ -87,8 +87,25 @@ def rate(state: CoreState, model: ModelState) -> float:
 
 
 def everybody_waits(state: CoreState) -> bool:
-    """Whether as many requests are under way as were at any one time lately: clients that wait send nothing more."""
-    return _under_way(state) >= max(CROWD, state.peak, state.peak_before)
+    """Whether nobody is left to ask: as many requests are under way as were at any one time lately, or all who asked
+    lately are known sessions and every one of them waits."""
+    return _under_way(state) >= max(CROWD, state.peak, state.peak_before) or _every_session_waits(state)
+
+
+def _every_session_waits(state: CoreState) -> bool:
+    if any(state.models[name].serving for name in state.present):
+        return False
+    seen: set[str] = set()
+    for group in reversed(state.groups):
+        if group.at < state.at - FADES:
+            break
+        if group.session in seen:
+            continue
+        past = state.history.get(group.seq)
+        if not group.session or past is None or past.ended_at is not None:
+            return False
+        seen.add(group.session)
+    return bool(seen)
 
 
 def _under_way(state: CoreState) -> int:

@@ -11,7 +11,7 @@ from scheduler.core.state import CoreState, ModelState, Request, TransitionState
 
 T = TypeVar("T")
 
-FEW = 10  # requests from which on it is known who is asked for
+FEW = 4  # requests from which on it is known who is asked for
 STAY = 120.0  # seconds that a set stays, about
 EVEN = 0.7  # requests expected in a stay: as likely as not that somebody comes (1 - 1/e^0.7)
 
