@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 SET_BACK = 60.0  # seconds back that are no mere adjustment of the clock: what it shows again counts again
 
 
+ZONE = 60.0  # seconds after which it is looked whether the machine has come to another time zone
+
+
 class Scheduled:
     """Looks at the wall clock and posts what is due."""
 
@@ -34,6 +37,7 @@ class Scheduled:
         self._quiet = ""
         self._next: Planned | None = None
         self._anew = True
+        self._zone_read = self._seen
 
     def renew(self, timetable: "Timetable | None") -> None:
         """Go by this timetable from now on; None: nothing is scheduled any more."""
@@ -49,6 +53,9 @@ class Scheduled:
         wall = self._wall()
         if wall < self._seen - SET_BACK:
             self._seen, self._anew = wall, True
+        if self._timetable is not None and abs(wall - self._zone_read) >= ZONE:
+            self._zone_read = wall
+            self._anew = self._timetable.travelled() or self._anew
         if not self._anew and (self._next is None or wall < self._next.at):
             self._seen = max(self._seen, wall)
             return

@@ -33,7 +33,7 @@ class NoSuchTime(ValueError):
 class Rule:
     """The times that one cron line names: `minute hour day-of-month month day-of-week`, or just `HH:MM` for every day.
 
-    Raises NoSuchTime. `zone` is an IANA name, or "" for the machine's own, whichever that is when it is asked.
+    Raises NoSuchTime. `zone` is an IANA name, or "" for the machine's own, as it was read last (`Timetable.travelled`).
     """
 
     def __init__(self, cron: str, zone: str = "") -> None:
@@ -122,6 +122,11 @@ class Timetable:
     def upcoming(self, now: float) -> Planned | None:
         """What changes next."""
         return min(self._all(now), key=lambda each: each.at, default=None)
+
+    def travelled(self) -> bool:
+        """Read the machine's own time zone anew, which takes milliseconds; whether it is another than before."""
+        before = tzlocal.get_localzone()
+        return str(tzlocal.reload_localzone()) != str(before)
 
     def _all(self, now: float) -> Iterator[Planned]:
         for phase in self.phases:

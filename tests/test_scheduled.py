@@ -155,3 +155,27 @@ async def test_over_a_change_of_the_clocks(evening: str, instant: str) -> None:
         chores.stop()
     assert [told(fact) for _, fact in posted] == ["night by schedule: 30 2 * * *"]
     assert posted[0][0] == datetime.fromisoformat(instant).timestamp()
+
+
+def test_who_travels_takes_the_timetable_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a zone of its own a time is that of the machine: in Tokyo nine o'clock comes hours before Berlin's, and
+    in New York hours after it."""
+    here = [BERLIN]
+    read = list(here)
+
+    def reload() -> ZoneInfo:
+        read[:] = here
+        return ZoneInfo(read[0])
+
+    monkeypatch.setattr("tzlocal.get_localzone", lambda: ZoneInfo(read[0]))
+    monkeypatch.setattr("tzlocal.reload_localzone", reload)
+    given = {**GIVEN, "schedule": [{"cron": "0 9 * * *", "phase": "work"}], "quiet": []}
+    scene = Scene("2026-01-04T20:00", given)
+    assert scene.look("2026-01-04T20:00:01") == []
+    here[:] = ["Asia/Tokyo"]  # eight hours ahead
+    assert scene.look("2026-01-04T20:02") == []
+    assert scene.look("2026-01-05T00:59:59") == []
+    assert scene.look("2026-01-05T01:00:00") == ["work by schedule: 0 9 * * *"]
+    here[:] = ["America/New_York"]  # six hours behind
+    assert scene.look("2026-01-05T09:00:01") == []
+    assert scene.look("2026-01-05T15:00:01") == ["work by schedule: 0 9 * * *"]
