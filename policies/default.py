@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from policies import foresee
 from policies.bound import floor, lead, turn
-from policies.fit import plan_within
+from policies.fit import admits, beside, plan_within
 from policies.hold import WEIGHT, WISH_WEIGHT, offer
 from policies.verdict import Action, Change, Memo, Serve, Verdict
 from policies.world import Model, Plan, Waiting, World
@@ -111,31 +111,46 @@ def _later(world: World, claim: Claim, plan: Plan) -> tuple[float, str] | None:
 
 
 def _claims(world: World, demanded: Sequence[Model]) -> list[Claim]:
+    at = world.at
+    away = [
+        model
+        for model in demanded
+        if not model.usable
+        and not model.replacing
+        and model.not_before <= at
+        and (model.installed or model.state == "ready")
+    ]
+    if not away:
+        return []
+    wait = floor(world)
+    patience = {cls: seconds if seconds > wait else wait for cls, seconds in world.patience.items()}
+    leads = world.derived(_leads)
     claims = []
-    wait = None
-    for model in demanded:
-        if model.usable or model.replacing or model.not_before > world.at:
-            continue
-        if not (model.installed or model.state == "ready"):
-            continue
-        if wait is None:
-            wait = floor(world)
-            patience = world.patience
-        due, oldest, ahead = None, None, lead(world, model)
+    for model in away:
+        due, oldest = None, None
+        away_since, ahead = model.away_since, leads[model.name]
         for head in model.heads():
-            when = max(head.arrived, model.away_since) + max(patience[head.cls], wait) - ahead
+            arrived = head.arrived
+            when = (arrived if arrived > away_since else away_since) + patience[head.cls] - ahead
             if due is None or when < due:
                 due, oldest = when, head
         claims.append(Claim(model, due, oldest))
     return claims
 
 
+def _leads(world: World) -> dict[str, float]:
+    """How long before it is due a change to each model that somebody waits for begins."""
+    return {model.name: lead(world, model) for model in world.demanded if not model.usable}
+
+
 def _plans(world: World, claims: list[Claim]) -> Iterator[tuple[Claim, Plan]]:
     """The claims that a change without force could serve, each with its plan."""
-    idle = any(not m.serving and not (m.waiting and m.usable) for m in world.present)
+    if not claims:
+        return
+    staying = beside(world, [m for m in world.present if m.serving or (m.waiting and m.usable)])
     for claim in claims:
-        # Where everybody in memory is busy or wanted only what fits beside them has a chance: a plan costs more.
-        if idle or claim.model.state != "absent" or world.promised + claim.model.size <= world.budget:
+        # What does not fit beside those who are busy or wanted has no chance, and a plan costs more than to see that.
+        if claim.model.state != "absent" or admits(world, claim.model, staying):
             plan = world.plan(claim.model)
             if plan is not None:
                 yield claim, plan

@@ -13,7 +13,7 @@ from policies.world import Model, Plan, World
 EVERY_ORDER = 6  # models of which every order is tried; of more only the given one, since orders grow as n!
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Beside:
     """Who is in memory when a load is asked for: bytes held (orphans not among them), how many, and what Ollama
     believes to be free."""
@@ -33,7 +33,7 @@ def beside(world: World, residents: Sequence[Model]) -> Beside:
     """`residents` as what the next load is beside, with the runners that no name leads to. Off Metal, Ollama asks a
     runner it happens to pick what was free when that was loaded (discover/runner.go), so the least of those counts."""
     stuck = world.unreachable
-    held = sum(model.held for model in residents) + sum(stuck.values())
+    held = sum([model.held for model in residents]) + sum(stuck.values())
     free = world.device - held
     if world.stale_free:
         free = min([free, *(model.free_after for model in residents)])
@@ -53,10 +53,21 @@ def loading_order(world: World, load: Sequence[Model], there: Beside) -> tuple[s
     """An order in which every gate lets `load` in, largest first where it can be; None where there is no such order."""
     if not load:
         return ()
+    before = there.count + len(load) - 1  # how many the last one is loaded beside, whichever it is
+    if before and before >= world.max_loaded:
+        return None
+    if there.held + world.orphans + sum([model.size for model in load]) > world.budget:
+        return None
+    return _order(world, load, there)
+
+
+def _order(world: World, load: Sequence[Model], there: Beside) -> tuple[str, ...] | None:
+    """The same where no order is ruled out by what all of them hold together."""
     for model in load if len(load) <= EVERY_ORDER else load[:1]:
         if admits(world, model, there):
-            rest = [other for other in load if other is not model]
-            behind = loading_order(world, rest, there.joined(world, model))
+            if len(load) == 1:
+                return (model.name,)
+            behind = _order(world, [other for other in load if other is not model], there.joined(world, model))
             if behind is not None:
                 return (model.name, *behind)
     return None
@@ -89,7 +100,7 @@ def with_kept(world: World, members: Sequence[str]) -> Sequence[str]:
 def plan_within(world: World, wanted: Model, members: Sequence[str]) -> Plan | None:
     """The plan that brings `wanted` in with this set; None while something is out, or if somebody would have to leave
     who is pinned or pauses after an unload that failed."""
-    if wanted.replacing or any(model.state in ("loading", "leaving") for model in world.present):
+    if wanted.replacing or [model for model in world.present if model.state in ("loading", "leaving")]:
         return None
     plan = _any_plan(world, wanted, members)
     if plan is None or any(_stays(world, world.models[name], plan) for name in plan.leave):
@@ -111,7 +122,8 @@ def _any_plan(world: World, wanted: Model, members: Sequence[str]) -> Plan | Non
     unusable = tuple(model.name for model in missing if model.state == "ready")
     taken = {model.name for model in loadable}
     others = [model for model in world.present if model.name not in taken]
-    others.sort(key=lambda model: _worth(world, model), reverse=True)
+    if len(others) > 1:
+        others.sort(key=lambda model: _worth(world, model), reverse=True)
     for keep in range(len(others), -1, -1):
         order = loading_order(world, missing, beside(world, kept + others[:keep]))
         if order is not None:
@@ -139,7 +151,7 @@ def _spare(
         without = [other for other in load if other is not model] if model.name in again else load
         spared = loading_order(world, without, beside(world, [*stay, model]))
         if spared is not None:
-            leave.remove(model)
+            leave = [other for other in leave if other is not model]
             stay.append(model)
             load, order = without, spared
     return tuple(model.name for model in leave), order
@@ -163,6 +175,8 @@ def _loadable(world: World, model: Model, wanted: Model) -> bool:
 def _wanted_first(models: Sequence[Model]) -> list[Model]:
     """Those somebody waits for come first, by how many wait for each second of loading; the gates may still turn the
     order round."""
+    if len(models) < 2:
+        return list(models)
     return sorted(
         models,
         key=lambda m: (

@@ -137,10 +137,13 @@ def forward_replacements(state: CoreState, world: WorldView) -> list[Order]:
     """What deletes or overwrites a model goes out once the model is out of memory."""
     if not world.healthy:
         return []
+    replaced = [model for model in state.models.values() if model.replacements]
+    if not replaced:
+        return []
     waiting = [
         request
-        for model in state.models.values()
-        if model.replacements and model.state == "absent"
+        for model in replaced
+        if model.state == "absent"
         for request in model.replacements.values()
         if request.place == "waiting"
     ]
@@ -255,13 +258,14 @@ def _unloading(state: CoreState) -> Change | None:
             state.models[name].sent_away = True
         by = ", ".join(dict.fromkeys(state.asked_out[name] for name in leave))
         return Change(leave, (), f"unload asked for by {by}", cause="asked")
-    replaced = tuple(name for name in state.present if _is_in_the_way(state, state.models[name]))
+    unwanted = [model for name in state.present if (model := state.models[name]).replacements]
+    replaced = tuple(model.name for model in unwanted if _is_in_the_way(state, model))
     return Change(replaced, (), "it is to be replaced or deleted", cause="asked") if replaced else None
 
 
 def _is_in_the_way(state: CoreState, model: ModelState) -> bool:
     """Whether something that would delete or overwrite the model waits for it to leave."""
-    return _can_leave(state, model) and any(r.place == "waiting" for r in model.replacements.values())
+    return any(r.place == "waiting" for r in model.replacements.values()) and _can_leave(state, model)
 
 
 def _can_leave(state: CoreState, model: ModelState) -> bool:

@@ -110,8 +110,9 @@ def _every_session_waits(state: CoreState) -> bool:
 
 def _under_way(state: CoreState) -> int:
     """Requests that somebody waits for: health checks, wishes and requests whose client left are none (promise 5)."""
-    waiting = sum(state.models[name].waiting for name in state.demanded)
-    return waiting + sum(state.models[name].serving for name in state.present)
+    models = state.models
+    waiting = sum([models[name].waiting for name in state.demanded])
+    return waiting + sum([models[name].serving for name in state.present])
 
 
 def _faded(model: ModelState, at: float) -> float:

@@ -12,7 +12,7 @@ def grant(state: CoreState, world: WorldView) -> list[Order]:
     orders: list[Order] = []
     for name in list(state.demanded) if world.healthy else ():
         model = state.models[name]
-        if model.usable and model.preloads:
+        if model.preloads and model.usable:
             for request in list(model.preloads.values()):
                 requests.granted(state, request)
                 orders.append(AnswerWish(request.id, f"{name} is loaded"))
