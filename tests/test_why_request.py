@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from policies.bound import AHEAD
+from policies.bound import lead
 from scheduler.core import messages as m
 from scheduler.core.config import Config
+from scheduler.core.view import Sets, WorldView
 from scheduler.past import REQUESTS, WISHES, Past
 from scheduler.why import why
 from scheduler.why_request import ENDS, WhyRequest, why_request
@@ -55,7 +56,10 @@ def test_from_arrival_to_answer() -> None:
     assert told["expected"] is not None
     assert "asked for as gpt-4" in told["sentences"][0]
     assert any("should be there in" in each for each in told["sentences"])
-    due = 150.0 - 3.0 - AHEAD * scene.machine.state.models[FAST].load_seconds  # patience, less what a load takes
+    state = scene.machine.state
+    ahead = lead(WorldView(state, Sets(state.config, state.phase)), state.models[FAST])
+    assert 0.0 < ahead <= state.models[FAST].load_seconds
+    due = 150.0 - 3.0 - ahead  # its patience, less what has passed and what a change takes
     assert any(f"must act for it within {due:.0f} s" in each for each in told["sentences"])
     scene.load(FAST)
     told = scene.why("r1", 1.5, stage="generating")
