@@ -1,7 +1,7 @@
 """The bound of promise 4 in numbers: within how long a change begins for a request of each class, term by term.
 
-Reckoned for the worst that the configuration allows, every set of the phase contended at once, by the policy's own
-functions on a copy of what the core knows; so no second set of formulas can disagree with what it does.
+Reckoned with every set of the phase contended at once, for the line there is now and for one that has no end, by the
+policy's own functions on a copy of what the core knows; so no second set of formulas can disagree with what it does.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from scheduler.outlook import expected, short
 from scheduler.why import copy_of_head
 
 UNBOUNDED = "the longest running request"
+ENDLESS = 1_000_000  # requests more: with so many waiting the policy's floor is at its highest
 
 
 class Turn(TypedDict):
@@ -40,6 +41,7 @@ class Class(TypedDict):
     forced: float
     bound: float
     running: int  # how often the longest running request comes in: once, and once for each forced turn
+    in_a_long_line: float  # the bound however many wait: floor and turns grow with the line, up to a limit
     with_longest_seen: float | None  # the bound with the longest request of the last 2,000; null where there is none
 
 
@@ -84,6 +86,8 @@ def _reckon(answer: Bounds, state: CoreState, now: float) -> None:
     contended = _contended(state, sets)
     worst = WorldView(_worst(state, contended, now), sets)
     least, keeps = floor(worst), turn(worst)
+    endless = WorldView(_worst(state, contended, now, ENDLESS), sets)
+    highest, longer = floor(endless), turn(endless) - keeps
     changes = [_change(state, members, contended) for members in contended]
     names = {members: name for name, members in sets.allowed.items()}
     for members, change in zip(contended, changes, strict=True):
@@ -114,6 +118,7 @@ def _reckon(answer: Bounds, state: CoreState, now: float) -> None:
                 committed=round(committed, 3),
                 forced=round(forced, 3),
                 bound=round(bound, 3),
+                in_a_long_line=round(max(patience, highest) + committed + forced + others * longer, 3),
                 running=1 + others,
                 with_longest_seen=None if seen is None else round(bound + (1 + others) * seen, 3),
             )
@@ -129,14 +134,16 @@ def _contended(state: CoreState, sets: Sets) -> Sequence[tuple[str, ...]]:
     return [members for members in found if members]
 
 
-def _worst(state: CoreState, contended: Sequence[tuple[str, ...]], now: float) -> CoreState:
-    """A copy in which somebody waits for each of the sets."""
+def _worst(state: CoreState, contended: Sequence[tuple[str, ...]], now: float, more: int = 0) -> CoreState:
+    """A copy in which somebody waits for each of the sets, and so many more."""
     copy = copy_of_head(state)
     for number, members in enumerate(contended):
         model = copy.models[members[0]]
         if not model.waiting and not model.serving:
             copy.seq += 1
             turns.enqueue(copy, model, Request(f"bound{number}", copy.seq, model.name, "batch", "request", now))
+        model.waiting += more
+        model.anonymous += more
     return copy
 
 
@@ -170,6 +177,8 @@ def _sentences(answer: Bounds) -> list[str]:
             f"A forced turn of {name} ({models}): change {each['change']:.0f} s ({how}) + turn {each['turn']:.0f} s."
         )
     said += [_class(each) for each in answer["classes"]]
+    longest = ", ".join(f"{each['cls']} {each['in_a_long_line']:.0f} s" for each in answer["classes"])
+    said.append(f"Floor and turns grow with the work that waits; however long the line, B is at most: {longest}.")
     seen, runs = answer["longest_seen"], answer["longest_running"]
     known = (
         f"the longest of the last requests took {seen:.0f} s" if seen is not None else "no request was seen to end yet"

@@ -51,6 +51,24 @@ def test_floor_and_turn_are_the_policys_own() -> None:
     assert told["contended"][0]["turn"] == pytest.approx(turn(world), abs=0.01)
 
 
+def test_a_longer_line_does_not_pass_the_bound_of_a_long_one() -> None:
+    """What is said now holds however many come after, but for the change that is under way by then: the bound grows
+    with the line, and never beyond what was told."""
+    scene = Scene(replace(CONFIG, policy="default"))
+    told = bounds(scene.machine.state, scene.at)
+    before = [each["bound"] for each in told["classes"]]
+    for number in range(200):
+        scene.arrive(QUALITY, f"quality {number}")
+        scene.arrive(CODER, f"coder {number}")
+    after = bounds(scene.machine.state, scene.at)["classes"]
+    for least, known, each in zip(before, told["classes"], after, strict=True):
+        assert least < each["bound"] <= each["in_a_long_line"]
+        assert each["in_a_long_line"] - each["committed"] == pytest.approx(
+            known["in_a_long_line"] - known["committed"], abs=0.01
+        )
+    assert any("however long the line" in each for each in told["sentences"])
+
+
 def test_what_was_measured_counts() -> None:
     """A load that took 9 s counts instead of 35, and the longest answer seen is named beside the unbounded term."""
     scene = Scene(replace(CONFIG, policy="default"))
