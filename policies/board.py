@@ -12,6 +12,7 @@ from policies.hold import WEIGHT
 from policies.world import World
 
 NOW = -1  # the group that came last
+CALLS = 400  # steps of one search: a few milliseconds at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,13 @@ class Board:
         self._waits: Waits = tuple(waits)
         self._moves: dict[tuple[frozenset[str], str], tuple[frozenset[str], float, float]] = {}
         self._limit = math.inf
+        self._left = CALLS
 
     def best(self, future: Future, first: str) -> float:
         """What it costs at least, in weighted seconds waited and seconds loaded, with this choice now ("stay", or a
-        model to bring in)."""
+        model to bring in), as far as CALLS steps show; infinite if they show no end."""
         self._limit = math.inf
+        self._left = CALLS
         if first != "stay":
             self._go(future, 0, 0.0, self._there, self._waits, self._ends, 0.0, first)
         elif not self._next(future, 0, 0.0, self._there, self._waits, self._ends, 0.0):
@@ -71,15 +74,27 @@ class Board:
         return self._limit
 
     def _choose(
-        self, future: Future, i: int, at: float, there: frozenset[str], waits: Waits, ends: Ends, cost: float
+        self,
+        future: Future,
+        i: int,
+        at: float,
+        there: frozenset[str],
+        waits: Waits,
+        ends: Ends,
+        cost: float,
+        idle: bool = False,
     ) -> None:
-        """Every choice at `at`, with what came before `i` waiting or served."""
-        if cost >= self._limit:
+        """Every choice at `at`, with what came before `i` waiting or served; `idle`: nobody was served by a change just
+        made, so that another one right after it is none."""
+        self._left -= 1
+        if cost >= self._limit or self._left < 0:
             return
         if not waits and (i >= len(future) - 1 or _when(future, i, ends) is None):  # who goes on then, nobody knows
             self._limit = min(self._limit, cost + self._stranded(future, i, at, there, ends))
             return
         self._next(future, i, at, there, waits, ends, cost)
+        if idle:
+            return
         soon = dict.fromkeys(name for _, name, _, _ in waits)
         if i < len(future):
             soon.update(dict.fromkeys(name for name in future[i].weights if name not in there))
@@ -131,7 +146,7 @@ class Board:
             cost, over, more, ends = self._come(future[i], i, came, at, after, ends, cost)
             left, end = left + more, max(end, over)
             i += 1
-        self._choose(future, i, end, after, left, ends, cost)
+        self._choose(future, i, end, after, left, ends, cost, end == at)
 
     def _come(
         self, group: Next, i: int, when: float, start: float, there: frozenset[str], ends: Ends, cost: float

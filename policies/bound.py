@@ -14,6 +14,7 @@ FLOOR = 2.5  # forced changes take at most 1/FLOOR of the time (scheduling study
 BACKLOG = 8.0  # times the seconds of work that wait
 KNOWN = 0.58  # what one with a known session counts of it: nobody asks again before his answer
 CEILING = 10.0  # x S: what the backlog may put off a forced change to
+AHEAD = 0.92  # share of what a change probably takes, that is begun before it is due
 SHARE = 0.5  # of its part of the floor that a resident keeps its place against a forced change
 SHORTEST_TURN = 5.0  # seconds a forced-in model keeps its place at least
 
@@ -30,7 +31,7 @@ def lead(world: World, model: Model) -> float:
     unloaded, `model` is loaded."""
     members = set_of(world, model.name)
     drain = [m.service_seconds + m.unload_seconds for m in world.present if m.name not in members and m.serving]
-    return max(drain, default=0.0) + model.load_seconds
+    return AHEAD * (max(drain, default=0.0) + model.load_seconds)
 
 
 def turn(world: World) -> float:

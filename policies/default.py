@@ -16,7 +16,7 @@ from policies.verdict import Action, Change, Memo, Serve, Verdict
 from policies.world import Model, Plan, Waiting, World
 
 SOON = 0.01  # seconds
-AGAIN = 5.0  # seconds after which a change that was not worth it is thought of again
+AGAIN = 10.0  # seconds after which a change that was not worth it is thought of again
 
 
 @dataclass(slots=True)
@@ -104,7 +104,7 @@ def _later(world: World, claim: Claim, plan: Plan) -> tuple[float, str] | None:
         return None
     weight = sum(WEIGHT[cls] * number for cls, number, _ in model.tally())
     due = world.at + max(SOON, (worth.price - worth.rent) / weight)
-    return due, (
+    return min(due, world.at + AGAIN), (  # what is enough may get less with time, too
         f"{stays} stays: {worth.waiting} waiting for {model.name}, worth a change from {worth.enough} on, or at "
         f"{worth.price:.0f} weighted seconds of waiting ({worth.rent:.0f} by now)"
     )

@@ -44,7 +44,9 @@ class Foreseen:
     @property
     def clearly(self) -> int:
         """1: change now; -1: do not; 0: it is not clear."""
-        if abs(self.saves) < max(LEAST, (SURE + FEW / (self.moments - 1)) * self.error):
+        if not math.isfinite(self.saves) or abs(self.saves) < max(
+            LEAST, (SURE + FEW / (self.moments - 1)) * self.error
+        ):
             return 0
         return 1 if self.saves > 0 else -1
 

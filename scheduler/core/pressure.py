@@ -29,9 +29,10 @@ def seen(state: CoreState, fact: MemorySeen) -> list[Order]:
         state.pressed = state.pressed or fact.budget < state.budget
         state.budget, state.growing = fact.budget, None
     elif state.growing is None:
-        state.growing = Growing(fact.budget, fact.at)
+        state.growing = Growing(fact.budget, fact.at, fact.budget)
     else:  # what has stayed is the least of what was seen since
         state.growing.budget = min(state.growing.budget, fact.budget)
+        state.growing.seen = fact.budget
     if before[0] is None or before == (state.budget, state.pressure):
         return []
     what = f"memory {fact.pressure}" if fact.pressure != before[1] else "budget changed"
@@ -43,7 +44,9 @@ def expire(state: CoreState) -> list[Order]:
     growing = state.growing
     if growing is None or state.at < growing.since + state.config.grow_after:
         return []
-    state.budget, state.growing = growing.budget, None
+    state.budget = growing.budget
+    more = growing.seen > growing.budget  # it is told once, so it must stay on its own from now on
+    state.growing = Growing(growing.seen, state.at, growing.seen) if more else None
     sizes.refresh_all(state)
     because = f"it has stayed for {state.config.grow_after:.0f} s"
     return [Record("", f"the budget is {growing.budget / 1e9:.1f} GB again", because)]

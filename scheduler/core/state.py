@@ -33,10 +33,12 @@ class Pause:
 
 @dataclass(slots=True)
 class Growing:
-    """A larger budget that is not trusted yet: `budget` bytes are there since `since` (monotonic seconds)."""
+    """A larger budget that is not trusted yet: `budget` bytes are there since `since` (monotonic seconds), and `seen`
+    bytes were there when memory was looked at last."""
 
     budget: int
     since: float
+    seen: int = 0
 
 
 @dataclass(slots=True)

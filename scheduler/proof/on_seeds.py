@@ -162,7 +162,7 @@ PAIRS = Row(
 )
 OFFICE = Row(
     "daily",
-    "a daily rhythm (five days in an office): J against the proposal (ours/proposal/sets/Ollama's fifo)",
+    "a daily rhythm (two weeks in an office): J against the proposal (ours/proposal/sets/Ollama's fifo)",
     partial(_some_tasks, _OFFICE),
     partial(_some, _OFFICE, DAILY_LIMIT),
 )

@@ -22,7 +22,7 @@ APPOINTMENTS = (
 """Hour of the day, model, class, and how many prompts such an appointment has on average."""
 
 
-def office(seed: int, days: int = 5, scatter: float = 240.0, missed: float = 0.1) -> list[Job]:
+def office(seed: int, days: int = 14, scatter: float = 240.0, missed: float = 0.1) -> list[Job]:
     """Days in an office: each appointment within `scatter` seconds of its time, a tenth of them missed, one more a day
     at any hour between eight and six. Second zero is midnight."""
     chance, draft = random.Random(seed), Draft()
