@@ -12,7 +12,7 @@ from policies.hold import WEIGHT
 from policies.world import World
 
 NOW = -1  # the group that came last
-CALLS = 400  # steps of one search: a few milliseconds at most
+CALLS = 4000  # steps of all searches of one comparison: a few tens of milliseconds at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +62,15 @@ class Board:
         self._limit = math.inf
         self._left = CALLS
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether a search was cut off, so that what it found says nothing."""
+        return self._left < 0
+
     def best(self, future: Future, first: str) -> float:
         """What it costs at least, in weighted seconds waited and seconds loaded, with this choice now ("stay", or a
-        model to bring in), as far as CALLS steps show; infinite if they show no end."""
+        model to bring in), as far as CALLS steps in all show."""
         self._limit = math.inf
-        self._left = CALLS
         if first != "stay":
             self._go(future, 0, 0.0, self._there, self._waits, self._ends, 0.0, first)
         elif not self._next(future, 0, 0.0, self._there, self._waits, self._ends, 0.0):
@@ -84,8 +88,8 @@ class Board:
         cost: float,
         idle: bool = False,
     ) -> None:
-        """Every choice at `at`, with what came before `i` waiting or served; `idle`: nobody was served by a change just
-        made, so that another one right after it is none."""
+        """Every choice at `at`, with what came before `i` waiting or served; `idle`: a change was just made that sent
+        somebody away and served nobody, so that another one right after it makes no sense."""
         self._left -= 1
         if cost >= self._limit or self._left < 0:
             return
@@ -142,11 +146,13 @@ class Board:
             end = max(end, over)
             if group is not None:
                 ends = {**ends, group: over}
+        served = len(left) < len(waits)
         while (came := _when(future, i, ends)) is not None and came <= at:  # who came meanwhile
             cost, over, more, ends = self._come(future[i], i, came, at, after, ends, cost)
             left, end = left + more, max(end, over)
+            served = served or len(more) < len(future[i].weights)
             i += 1
-        self._choose(future, i, end, after, left, ends, cost, end == at)
+        self._choose(future, i, end, after, left, ends, cost, idle=not served and not there <= after)
 
     def _come(
         self, group: Next, i: int, when: float, start: float, there: frozenset[str], ends: Ends, cost: float
@@ -173,14 +179,14 @@ class Board:
         if known is None:
             models = self._world.models
             mates = {mate for members in self._world.sets_of(name) for mate in members}
-            stay = sorted(there, key=lambda other: (other not in mates, models[other].size))
+            stay = sorted(there, key=lambda other: (other not in mates, models[other].size, other))
             room = self._world.budget - models[name].size
             after = {name}
             for other in stay:
                 if models[other].size <= room:
                     room -= models[other].size
                     after.add(other)
-            gone = [models[other] for other in there - after]
+            gone = [models[other] for other in sorted(there - after)]
             load = models[name].load_seconds
             cost = load + sum(model.reprompt for model in gone)
             known = (frozenset(after), load + sum(model.unload_seconds for model in gone), cost)

@@ -84,6 +84,8 @@ def best(world: World) -> tuple[Plan, str] | None:
 def _compared(world: World, model: Model, futures: Sequence[Future]) -> Foreseen:
     board = Board(world)
     saved = [board.best(future, "stay") - board.best(future, model.name) for future in futures]
+    if board.exhausted:
+        return Foreseen(0.0, 0.0, 0, len(futures))
     mean = sum(saved) / len(saved)
     spread = sum((each - mean) ** 2 for each in saved) / (len(saved) - 1)
     times = sum(bool(future) and model.name in future[0].weights for future in futures)

@@ -44,13 +44,22 @@ def recall(state: CoreState) -> None:
 
 def forgotten(state: CoreState, names: Collection[str]) -> None:
     """There are no such models: nobody is expected to ask for them."""
-    groups = [replace(g, weights={n: w for n, w in g.weights.items() if n not in names}) for g in state.groups]
-    state.groups = [group for group in groups if group.weights]
+    groups = []
+    for group in state.groups:
+        left = {name: weight for name, weight in group.weights.items() if name not in names}
+        if left:  # who asked for what is no more, and whether he was answered, says nothing of the others
+            groups.append(replace(group, weights=left) if group.top in left else Group(group.at, left))
+    state.groups = groups
 
 
 def slept(state: CoreState, gap: float) -> None:
     """The machine slept for `gap` seconds, which its monotonic clock did not count: what was before is longer ago."""
     state.groups = [replace(group, at=group.at - gap) for group in state.groups]
+    state.began -= gap
+    state.peaked_at -= gap
+    for model in state.models.values():
+        model.pulse_at -= gap
+        model.asked_by = {session: at - gap for session, at in model.asked_by.items()}
 
 
 def _join(state: CoreState, new: Group) -> None:
