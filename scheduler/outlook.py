@@ -104,14 +104,25 @@ def pin_against(state: CoreState, name: str) -> Pin | None:
 
 def waits(seconds: Sequence[float]) -> str:
     """A range of waiting, as `scheduler.waits` reckons it, as a sentence."""
+    return f"By what was measured it gets its slot in {spread(seconds)}, in eight cases of ten."
+
+
+def spread(seconds: Sequence[float]) -> str:
+    """At least and at most so many seconds, for people."""
     least, most = (round(each) for each in seconds)
-    spread = f"about {most} s" if least == most else f"{least} to {most} s"
-    return f"By what was measured it gets its slot in {spread}, in eight cases of ten."
+    return f"about {most} s" if least == most else f"{least} to {most} s"
+
+
+def there(expected: Sequence[float], wait: Sequence[float] | None) -> list[float]:
+    """Seconds until a model is there: `expected`, but never later than the slot in it, whose `wait` is by what was
+    measured and so the better known."""
+    return [min(pair) for pair in zip(expected, wait or expected, strict=True)]
 
 
 def waits_for(state: CoreState, model: ModelState, now: float) -> str:
     """What a request that waits for `model` is waiting for."""
-    return _for_the_world(state, now) or _for_the_model(state, model, now) or state.verdict or "its turn"
+    known = _for_the_world(state, now) or _for_the_model(state, model, now)
+    return known or (f"its turn: {state.verdict}" if state.verdict else "its turn")  # a verdict is a sentence
 
 
 def _for_the_world(state: CoreState, now: float) -> str:

@@ -16,7 +16,7 @@ from scheduler.core.state import CoreState, ModelState, Request
 from scheduler.core.view import Sets
 from scheduler.journal_lines import copy_of
 from scheduler.measured import Measured
-from scheduler.outlook import ends_in, expected, gigabytes, short, trouble, waits, waits_for
+from scheduler.outlook import ends_in, expected, gigabytes, short, spread, there, trouble, waits, waits_for
 from scheduler.past import RefusedWish
 from scheduler.waits import Range, ahead_of, due_of, wait_of
 
@@ -87,6 +87,8 @@ def why(
     if answer["would"] == "wait" and measured is not None:
         ahead = ahead_of(model, cls, math.inf)
         answer["wait"] = _range(wait_of(trial.state, measured, name, ahead, due_of(trial.state, model, cls, now), now))
+        if answer["expected"] is not None:
+            answer["expected"] = there(answer["expected"], answer["wait"])
     answer["sentences"] = [_who(answer, model, state), _fate(answer, state, trial.state), *_more(answer, model, state)]
     if answer["wait"] is not None:
         answer["sentences"].insert(2, waits(answer["wait"]))
@@ -168,11 +170,11 @@ def _waiting(answer: Why, before: CoreState, after: CoreState) -> str:
     if answer["expected"] is None:
         return f"A request would wait for {answer['because']}."
     steps = [f"unload {short(name)}" for name in answer["leave"]] + [f"load {short(name)}" for name in answer["load"]]
-    least, most = answer["expected"]
+    soon = spread(answer["expected"])
     transition = after.transition
     reason = transition.because if transition is not None else ""
     when = "A request would begin a change at once" if before.transition is None else "Its change is under way"
-    return f"{when}: {', '.join(steps)}; it should be there in {least:.0f} to {most:.0f} s ({reason})."
+    return f"{when}: {', '.join(steps)}; it should be there in {soon} ({reason})."
 
 
 def _more(answer: Why, model: ModelState, state: CoreState) -> list[str]:

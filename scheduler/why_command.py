@@ -37,18 +37,26 @@ def why(
     if json_out:
         typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
     else:
-        for sentence in answer.get("sentences") or [f"A request would be refused: {answer['error']}."]:
+        for sentence in answer.get("sentences") or [_unknown(about, answer["error"])]:
             typer.echo(sentence)
     raise typer.Exit(0 if _is_well(answer) else REFUSED)
 
 
 def _answer(where: str, about: str) -> dict[str, Any]:
-    """What is known of the request of that id; of the model of that name, where there is none."""
+    """What is known of the request of that id; of the model of that name, where there is none but such a model."""
+    if not REQUEST.fullmatch(about):
+        return ask(where, "/why", {"model": about}, knows={"would", "error"})
+    answer = ask(where, "/why", {"request": about}, knows={"request", "error"})
+    if "error" not in answer:
+        return answer
+    model = ask(where, "/why", {"model": about}, knows={"would", "error"})
+    return model if str(model.get("would", "be refused")) != "be refused" else answer
+
+
+def _unknown(about: str, error: str) -> str:
     if REQUEST.fullmatch(about):
-        answer = ask(where, "/why", {"request": about}, knows={"request", "error"})
-        if "error" not in answer:
-            return answer
-    return ask(where, "/why", {"model": about}, knows={"would", "error"})
+        return f"No such request is remembered: {error}."
+    return f"A request would be refused: {error}."
 
 
 def _is_well(answer: dict[str, Any]) -> bool:

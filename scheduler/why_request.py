@@ -6,7 +6,7 @@ from typing_extensions import TypedDict
 
 from scheduler.core.state import CoreState, Request
 from scheduler.measured import Measured
-from scheduler.outlook import expected, short, waits, waits_for
+from scheduler.outlook import expected, short, spread, there, waits, waits_for
 from scheduler.past import Fate
 from scheduler.status_schema import Stage
 from scheduler.waits import ahead_of, due_of, wait_of
@@ -131,16 +131,16 @@ def _waiting(answer: WhyRequest, state: CoreState, request: Request, now: float)
     transition = state.transition
     if transition is not None and request.model in transition.load:
         elapsed = now - transition.began
-        least, most = (round(max(0.0, end - elapsed), 1) for end in expected(state, transition))
-        answer["expected"] = [least, most]
-        said.append(f"Its model should be there in {least:.0f} to {most:.0f} s ({transition.because}).")
+        left = [round(max(0.0, end - elapsed), 1) for end in expected(state, transition)]
+        answer["expected"] = there(left, answer["wait"])
+        said.append(f"Its model should be there in {spread(there(left, answer['wait']))} ({transition.because}).")
     if answer["wait"] is not None:
         said.append(waits(answer["wait"]))
     due = due_of(state, model, request.cls, request.arrived) if request.kind == "request" else None
     if due is not None:  # patience, or the policy's floor where that is longer
-        left = due - now
+        rest = due - now
         said.append(
-            f"The scheduler must act for it within {left:.0f} s." if left > 0 else "The scheduler must act for it now."
+            f"The scheduler must act for it within {rest:.0f} s." if rest > 0 else "The scheduler must act for it now."
         )
     end = request.arrived + state.config.give_up - now
     said.append(f"It would be given up in {max(0.0, end):.0f} s.")

@@ -224,7 +224,8 @@ def test_busy_says_what_each_waits_for() -> None:
     waits = {row["id"]: row["waits_for"] for row in answer["requests"]}
     assert waits["r1"] == ""
     assert waits["r2"] == "a free slot: 1 of 1 taken"
-    assert waits["r3"] == scene.machine.state.verdict != ""
+    assert scene.machine.state.verdict
+    assert waits["r3"] == f"its turn: {scene.machine.state.verdict}"
     assert answer["headline"] == "1 running, 2 waiting; qwen-fast in memory (5.0 of 38.0 GB)."
 
 
@@ -456,7 +457,8 @@ def test_why_while_another_keeps_memory() -> None:
     answer = why(scene.machine.state, QUALITY, scene.at)
     assert answer["would"] == "wait"
     scene.arrive(QUALITY, "r2")
-    assert answer["because"] == scene.machine.state.verdict != ""
+    assert scene.machine.state.verdict
+    assert answer["because"] == f"its turn: {scene.machine.state.verdict}"
     assert any(line.startswith("In memory: qwen-fast (ready)") for line in answer["sentences"])
 
 

@@ -358,6 +358,16 @@ def test_why_of_nothing() -> None:
     assert "nothing is asked about" in result.stderr
 
 
+def test_why_of_a_request_nobody_remembers() -> None:
+    """What looks like a request's id and is none is told as that, and is not taken for a model."""
+    with daemon({"/why": lambda _: {"error": "no request 'r9373-99' waits or runs"}}) as url:
+        result = run("why", "r9373-99", "--url", url)
+    assert (result.exit_code, result.stdout) == (
+        1,
+        "No such request is remembered: no request 'r9373-99' waits or runs.\n",
+    )
+
+
 def test_why_exit_codes() -> None:
     """1 where a request would be refused, 2 where no daemon answers."""
     machine = Machine.fresh(CONFIG, 1.0)

@@ -111,12 +111,16 @@ def test_a_change_under_way() -> None:
     soonest, latest = scene.waits("waits", 3.0)
     assert soonest == 5.0 + 1.0 + 30.0  # if nobody else comes for coder
     assert latest > 120.0, "it may be as late as its patience"
+    verdict = scene.machine.state.verdict
+    assert verdict
+    assert scene.why("waits")["because"] == f"its turn: {verdict}", "a sentence is no noun"
     scene.ends("runs", after=8.0, status=200)
     assert scene.machine.state.transition is not None
     assert scene.waits("waits") == [31.0, 31.0]
     scene.tell(m.Unloaded(scene.at + 2.0, CODER, 2.0))
     assert scene.waits("waits", 10.0) == [20.0, 20.0]
     told = scene.why("waits", 10.0, measured=scene.measured)
+    assert told["expected"][1] == told["wait"][1] == 20.0, "its model is there before it gets its slot"
     assert any(each.startswith("By what was measured it gets its slot in about 20 s") for each in told["sentences"])
 
 
