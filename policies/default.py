@@ -145,15 +145,19 @@ def _leads(world: World) -> dict[str, float]:
 
 def _plans(world: World, claims: list[Claim]) -> Iterator[tuple[Claim, Plan]]:
     """The claims that a change without force could serve, each with its plan."""
-    if not claims:
-        return
-    staying = beside(world, [m for m in world.present if m.serving or (m.waiting and m.usable)])
+    possible = world.derived(_possible) if claims else ()
     for claim in claims:
-        # What does not fit beside those who are busy or wanted has no chance, and a plan costs more than to see that.
-        if claim.model.state != "absent" or admits(world, claim.model, staying):
+        if claim.model.name in possible:
             plan = world.plan(claim.model)
             if plan is not None:
                 yield claim, plan
+
+
+def _possible(world: World) -> frozenset[str]:
+    """Of what somebody waits for, all but what does not fit beside those who are busy or wanted: that has no chance
+    without force, and a plan costs more than to see it."""
+    staying = beside(world, [m for m in world.present if m.serving or (m.waiting and m.usable)])
+    return frozenset(m.name for m in world.demanded if m.state != "absent" or admits(world, m, staying))
 
 
 def _weight(world: World, model: Model) -> float:

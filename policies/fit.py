@@ -33,7 +33,9 @@ def beside(world: World, residents: Sequence[Model]) -> Beside:
     """`residents` as what the next load is beside, with the runners that no name leads to. Off Metal, Ollama asks a
     runner it happens to pick what was free when that was loaded (discover/runner.go), so the least of those counts."""
     stuck = world.unreachable
-    held = sum([model.held for model in residents]) + sum(stuck.values())
+    held = sum([model.held for model in residents])
+    if stuck:
+        held += sum(stuck.values())
     free = world.device - held
     if world.stale_free:
         free = min([free, *(model.free_after for model in residents)])
@@ -53,21 +55,12 @@ def loading_order(world: World, load: Sequence[Model], there: Beside) -> tuple[s
     """An order in which every gate lets `load` in, largest first where it can be; None where there is no such order."""
     if not load:
         return ()
-    before = there.count + len(load) - 1  # how many the last one is loaded beside, whichever it is
-    if before and before >= world.max_loaded:
-        return None
-    if there.held + world.orphans + sum([model.size for model in load]) > world.budget:
-        return None
-    return _order(world, load, there)
-
-
-def _order(world: World, load: Sequence[Model], there: Beside) -> tuple[str, ...] | None:
-    """The same where no order is ruled out by what all of them hold together."""
     for model in load if len(load) <= EVERY_ORDER else load[:1]:
         if admits(world, model, there):
             if len(load) == 1:
                 return (model.name,)
-            behind = _order(world, [other for other in load if other is not model], there.joined(world, model))
+            rest = [other for other in load if other is not model]
+            behind = loading_order(world, rest, there.joined(world, model))
             if behind is not None:
                 return (model.name, *behind)
     return None
@@ -85,11 +78,15 @@ def plan_for(world: World, wanted: Model) -> Plan | None:
     plans = [plan for members in sets if (plan := plan_within(world, wanted, members)) is not None]
     if not plans:
         return plan_within(world, wanted, with_kept(world, (wanted.name,)))
+    if len(plans) == 1:
+        return plans[0]
     return min(plans, key=lambda plan: (sum(world.models[name].size for name in plan.leave), plan.load))
 
 
 def with_kept(world: World, members: Sequence[str]) -> Sequence[str]:
     """`members` and the models with `keep` that an empty memory can hold beside them, those declared first first."""
+    if not world.kept:
+        return members
     models = [world.models[name] for name in members]
     for model in world.kept:
         if model not in models and not model.sent_away and model.installed and holdable(world, [*models, model]):
@@ -146,8 +143,10 @@ def _spare(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Let those of `leave` stay that need not go, the first ones first; `again` are those that would be loaded again.
     Answers who still leaves, and the order of loading."""
+    if len(leave) < 2:
+        return tuple(model.name for model in leave), order
     leave, stay, load = list(leave), list(stay), list(load)
-    for model in list(leave) if len(leave) > 1 else ():
+    for model in list(leave):
         without = [other for other in load if other is not model] if model.name in again else load
         spared = loading_order(world, without, beside(world, [*stay, model]))
         if spared is not None:

@@ -137,13 +137,10 @@ def forward_replacements(state: CoreState, world: WorldView) -> list[Order]:
     """What deletes or overwrites a model goes out once the model is out of memory."""
     if not world.healthy:
         return []
-    replaced = [model for model in state.models.values() if model.replacements]
-    if not replaced:
-        return []
     waiting = [
         request
-        for model in replaced
-        if model.state == "absent"
+        for model in state.models.values()
+        if model.replacements and model.state == "absent"
         for request in model.replacements.values()
         if request.place == "waiting"
     ]
@@ -286,6 +283,8 @@ def _drop_vain_loads(state: CoreState, world: WorldView) -> list[Order]:
 
 def _loading(state: CoreState, world: WorldView) -> Change | None:
     """The first load that a person asked for, or pinned model that is away, for which there is a plan."""
+    if not state.asked and not state.pins:
+        return None
     for name in [name for name in state.asked if state.models[name].usable]:
         del state.asked[name]
     for name in dict.fromkeys((*state.asked, *state.pins)):

@@ -74,9 +74,10 @@ def free(state: CoreState) -> int:
 
 def promised(state: CoreState) -> int:
     """Bytes loading + resident + leaving, and what orphans and runners out of reach hold."""
-    return unowned(state) + sum(state.models[name].held for name in state.present)
+    models = state.models
+    return unowned(state) + sum([models[name].held for name in state.present])
 
 
 def unowned(state: CoreState) -> int:
     """Bytes held by runners that no order reaches: without a parent, or with a name that got another blob."""
-    return state.orphans + sum(state.unreachable.values())
+    return state.orphans + (sum(state.unreachable.values()) if state.unreachable else 0)

@@ -196,7 +196,7 @@ class ModelState:
 
     def heads(self) -> Iterable[Request]:
         """The oldest waiting request of each class, highest class first."""
-        return (next(iter(queue.values())) for queue in self.queues.values() if queue)
+        return [next(iter(queue.values())) for queue in self.queues.values() if queue]
 
     def tally(self) -> Iterable[tuple[str, int, float]]:
         """Of each class that waits: its name, how many requests, and when they arrived on average."""

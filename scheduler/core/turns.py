@@ -67,4 +67,5 @@ def dequeue(state: CoreState, model: ModelState, request: Request) -> None:
 
 def waiting_count(state: CoreState) -> int:
     """How many requests wait, all models together; the preloads of one model are one."""
-    return sum(state.models[name].waiting + bool(state.models[name].wishes) for name in state.demanded)
+    demanded = [state.models[name] for name in state.demanded]
+    return sum([model.waiting + bool(model.preloads) for model in demanded])

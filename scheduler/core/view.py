@@ -64,7 +64,7 @@ class WorldView:
         state = self._state
         well = state.ollama == "up" and not state.looking and state.budget is not None
         well = well and not (state.restart_wanted or state.restarting)
-        return well and not state.passthrough and not self._straying
+        return well and not state.passthrough and not (state.strays and self._straying)
 
     @property
     def _straying(self) -> bool:
@@ -125,7 +125,7 @@ class WorldView:
 
     @property
     def home(self) -> tuple[str, ...]:
-        if self._state.quiet:
+        if self._state.quiet or not self._sets.home:
             return ()
         return tuple(dict.fromkeys(naming.known_as(self._state, name) for name in self._sets.home))
 
@@ -143,7 +143,7 @@ class WorldView:
 
     @property
     def kept(self) -> Sequence[ModelState]:
-        if self._state.quiet:
+        if self._state.quiet or not self._sets.kept:
             return ()
         names = dict.fromkeys(naming.known_as(self._state, name) for name in self._sets.kept)
         return [self._state.models[name] for name in names]
@@ -198,8 +198,8 @@ class WorldView:
         if model.name not in self._plans:
             plan = fit.plan_for(self, model)
             models, at = self._state.models, self._state.at
-            paused = any(models[name].not_before > at for members in self._sets.of(model.name) for name in members)
-            if paused or any(models[name].stays_until > at for name in self._state.present):
+            paused = [n for members in self._sets.of(model.name) for n in members if models[n].not_before > at]
+            if paused or [name for name in self._state.present if models[name].stays_until > at]:
                 return plan  # a pause that ends by itself: time alone may change it
             self._plans[model.name] = plan
         return self._plans[model.name]
