@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 from scheduler.names import is_cloud, normal_name
 from scheduler.settings import Settings
@@ -84,14 +85,30 @@ def _sets_of_unknown_models(settings: Settings) -> Iterator[Problem]:
                 )
 
 
+def named_phases(content: Mapping[str, Any]) -> Iterator[Problem]:
+    """Phases that a file's content names and does not have, however wrong the rest of it may be."""
+    known = [str(name) for name in _table(content.get("phases"))]
+    entries = content.get("schedule")
+    named: list[tuple[tuple[str | int, ...], object]] = [(("phase",), content.get("phase", Settings().phase))]
+    for at, entry in enumerate(entries if isinstance(entries, list) else []):
+        named.append((("schedule", at, "phase"), _table(entry).get("phase")))
+    for path, name in named:
+        if isinstance(name, str) and name not in known:
+            yield Problem(dotted(path), typed(name), "is not under [phases]", nearest_name(name, known))
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
 def _phases(settings: Settings) -> Iterator[Problem]:
-    if settings.phase not in settings.phases:
-        mend = nearest_name(settings.phase, list(settings.phases))
-        yield Problem("phase", typed(settings.phase), "is not under [phases]", mend)
-    for at, entry in enumerate(settings.schedule):
-        if entry.phase not in settings.phases:
-            mend = nearest_name(entry.phase, list(settings.phases))
-            yield Problem(dotted(("schedule", at, "phase")), typed(entry.phase), "is not under [phases]", mend)
+    yield from named_phases(
+        {
+            "phase": settings.phase,
+            "phases": settings.phases,
+            "schedule": [{"phase": entry.phase} for entry in settings.schedule],
+        }
+    )
     for name, phase in settings.phases.items():
         for each in phase.sets:
             if each not in settings.sets:

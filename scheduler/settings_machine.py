@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from scheduler.settings_types import (
     DurationOrNever,
@@ -124,3 +124,11 @@ class QuietSettings(Section):
 
     timezone: Zone = ""
     """Whose time, as an IANA name. "" is the machine's own."""
+
+    @model_validator(mode="after")
+    def _has_length(self) -> QuietSettings:
+        from scheduler.timetable import Quiet, Rule
+
+        if Quiet(Rule(self.from_), Rule(self.to), "").empty:
+            raise Wrong("ends as it begins", "write two different times, or type `ollama-scheduler quiet on`")
+        return self

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from scheduler.settings import Settings
-from scheduler.settings_check import check
+from scheduler.settings_check import check, named_phases
 from scheduler.settings_environment import (
     DELIMITER,
     PREFIX,
@@ -112,7 +112,10 @@ def _validated(given: Mapping[str, Any], problems: list[Problem], source: str) -
         Settings.model_validate(complete(given))
         alone = Settings.model_validate(given)
     except ValidationError as error:
-        raise SettingsError([*problems, *problems_of(error, {})], source) from None
+        wrong = problems_of(error, {})
+        said = {problem.where for problem in wrong}
+        wrong += [problem for problem in named_phases(complete(given)) if problem.where not in said]
+        raise SettingsError([*problems, *wrong], source) from None
     if problems:
         raise SettingsError(problems, "the environment")
     return alone

@@ -17,6 +17,7 @@ from apscheduler.triggers.cron import CronTrigger
 
 DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")  # as cron counts them; 7 is Sunday too
 CLOCK = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
+LIKE_CLOCK = re.compile(r"[0-9]+:[0-9]*")
 BACK = (3600.0, 86400.0, 8 * 86400.0, 400 * 86400.0)  # seconds: how far back what was missed is looked for, in turn
 MINUTE = timedelta(minutes=1)
 
@@ -59,6 +60,10 @@ class Rule:
                 return at
             local = found + MINUTE  # in the hour that the clocks show twice, all that was named is over
 
+    def is_as(self, other: "Rule") -> bool:
+        """Whether the other names the same times, however it is written."""
+        return str(self._trigger) == str(other._trigger)
+
     def last(self, after: float, until: float) -> float | None:
         """The latest of its times after `after` and not after `until`; None where there is none."""
         for back in BACK:
@@ -92,6 +97,11 @@ class Quiet:
     def at(self, now: float) -> bool:
         """Whether it is quiet now: its end comes before its beginning."""
         return self.end.next(now) < self.begin.next(now)
+
+    @property
+    def empty(self) -> bool:
+        """Whether it ends at the very times at which it begins."""
+        return self.begin.is_as(self.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +173,8 @@ def _moment(local: datetime, zone: tzinfo) -> float:
 def _trigger(cron: str) -> CronTrigger:
     advice = 'write "HH:MM", or "minute hour day month weekday" such as "0 9 * * mon-fri"'
     clock = CLOCK.fullmatch(cron.strip())
+    if clock is None and LIKE_CLOCK.fullmatch(cron.strip()):
+        raise NoSuchTime("is no time of day", 'write one from "00:00" to "23:59"')
     fields = [clock[2], clock[1], "*", "*", "*"] if clock else cron.lower().split()
     if len(fields) != 5:
         raise NoSuchTime("is no cron line: it has not five fields", advice)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,16 @@ from scheduler.settings_check import all_sets, check, sets_too_large
 from scheduler.settings_environment import EXEMPT, variable_of
 from scheduler.settings_keys import known_keys, nearest_key
 from scheduler.settings_problems import SettingsError
-from scheduler.settings_read import Read, complete, default_path, documented, parse, read_settings, settings_of
+from scheduler.settings_read import (
+    Read,
+    complete,
+    default_path,
+    documented,
+    documented_text,
+    parse,
+    read_settings,
+    settings_of,
+)
 from scheduler.settings_routes import Route, routes
 
 BAD = sorted((Path(__file__).parent / "badconfig").glob("*.toml"))
@@ -422,3 +432,30 @@ def test_parse_gives_plain_tables(tmp_path: Path) -> None:
     """A good file comes back as TOML has it."""
     text = "[a]\nb = 1\n"
     assert parse(written(tmp_path, text)) == tomllib.loads(text)
+
+
+def test_the_examples_of_what_is_scheduled_can_be_used() -> None:
+    """With the empty lists of default.toml taken out, as it says, and the comment signs of its examples."""
+    text = documented_text().replace("schedule = []", "#").replace("quiet = []", "#")
+    text = re.sub(r"^# (\[\[schedule|\[\[quiet|cron|phase|from|to)", r"\1", text, flags=re.MULTILINE)
+    settings = settings_of(tomllib.loads(text))
+    assert [(each.cron, each.phase) for each in settings.schedule] == [("0 9 * * mon-fri", "orchestra")]
+    assert [(each.from_, each.to) for each in settings.quiet] == [("22:00", "07:00")]
+
+
+def test_an_unknown_phase_is_told_beside_what_else_is_wrong(tmp_path: Path) -> None:
+    """Everything wrong at once: a name of no phase is told though other keys are wrong, in whatever way."""
+    file = tmp_path / "config.toml"
+    file.write_text('phase = "nowhere"\nlisten = 7\n[[schedule]]\ncron = "never"\nphase = "orchestr"\n')
+    with pytest.raises(SettingsError) as caught:
+        read_settings(file)
+    assert [problem.where for problem in caught.value.problems] == [
+        "listen",
+        "schedule[0].cron",
+        "phase",
+        "schedule[0].phase",
+    ]
+    for odd in ('schedule = "x"\nphases = 3\n', 'schedule = [1]\n[phases]\n"" = 3\n', "phase = 3\n"):
+        file.write_text(odd)
+        with pytest.raises(SettingsError):
+            read_settings(file)

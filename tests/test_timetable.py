@@ -48,7 +48,7 @@ def test_cron_lines_mean_what_cron_means(cron: str, expected: list[str]) -> None
     ("cron", "problem"),
     [
         ("9 * *", "five fields"),
-        ("24:00", "five fields"),
+        ("24:00", "no time of day"),
         ("61 * * * *", "61"),
         ("0 9 * * mon-fry", "fry"),
         ("0 9 * * 8", '"8" is no day'),
