@@ -79,6 +79,7 @@ def build(
         passthrough=commanded.passthrough(state, ledger, iso),
         loads_asked=dict(state.asked),
         unloads_asked=dict(state.asked_out),
+        policy=state.config.policy,
         because=state.verdict,
         waiting=waiting,
         running=running,

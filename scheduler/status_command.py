@@ -130,7 +130,7 @@ def _ollama(answer: Mapping[str, Any]) -> Text:
     then = answer["scheduled"]
     soon = f"; {then['what']} in {_ago(then['left'])}" if then is not None else ""
     where = f"{name}{version} at {ollama['address']} is {ollama['state']}"
-    return Text(f"ollama    {where}; phase {phase['name']}{home}{quiet}{soon}")
+    return Text(f"ollama    {where}; phase {phase['name']}{home}, policy {answer['policy']}{quiet}{soon}")
 
 
 def _memory(memory: Mapping[str, Any]) -> Text:

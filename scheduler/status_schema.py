@@ -257,6 +257,8 @@ class Status(TypedDict):
     """Loads that a person asked for and that have not happened yet: by model, who asked."""
     unloads_asked: dict[str, str]
     """Unloads that a person asked for and that have not happened yet: by model, who asked."""
+    policy: str
+    """How the next step is chosen: the policy in force."""
     because: str
     """Why nothing changes now, in the words of the policy; empty where it has nothing to say."""
     waiting: int

@@ -148,7 +148,7 @@ def test_what_is_scheduled_is_in_the_line_of_the_phase() -> None:
     answer["scheduled"] = {"at": "2026-01-05T08:00:00Z", "left": 7200.0, "what": "phase work", "by": "schedule: 9:00"}
     answer["memory"] |= {"whole": 2 * answer["memory"]["budget"], "pressure": "critical"}
     page = [text.plain for text in lines(answer)]
-    assert any(line.endswith(", quiet; phase work in 2 h") for line in page)
+    assert any(line.endswith(", policy default, quiet; phase work in 2 h") for line in page)
     assert any(", critical: of 76.0 GB)" in line for line in page)
 
 
