@@ -22,8 +22,8 @@ ISSUED = (
 """What must be shown, by the names of the rows that show it."""
 
 TOLD = ("time",)  # of which a machine that does other things at the same time says nothing
-MISSED = ("daily", "public", "families", "seeds", "worst")
-"""Rows whose short form does not meet every target: README and docs/policies.md say by how much."""
+MISSED = {"daily": 1.3, "public": 1.2, "families": 1.1, "seeds": 1.1, "worst": 1.06, "mdp": 1.03}
+"""Rows that do not meet every target, and by what factor at most: docs/policies.md says which, and why."""
 
 
 def double(value: int) -> int:
@@ -113,8 +113,14 @@ def test_the_short_form(name: str) -> None:
     """Each target of the row's short form is met, but for those that are known to be missed."""
     ((_, findings, _),) = proof.run([ROWS[name]], SHORT, 2)
     assert not isinstance(findings, Exception), findings
-    missed = [finding for finding in findings if finding.holds is False]
-    assert not [each for each in missed if name not in MISSED], "\n".join(proof.lines(missed))
+    missed = [finding for finding in findings if finding.holds is False and not _near(finding, MISSED.get(name, 1.0))]
+    assert not missed, "\n".join(proof.lines(missed))
+
+
+def _near(finding: Finding, factor: float) -> bool:
+    """Whether a target that is missed is missed by this factor at most."""
+    value, limit = re.match(r"-?[0-9.]+", finding.measured), re.fullmatch(r"<= ([0-9.]+)", finding.target)
+    return bool(value and limit) and float(value[0]) <= factor * float(limit[1])  # type: ignore[index]
 
 
 def test_the_command_prints_what_it_found_and_writes_nothing() -> None:
