@@ -46,8 +46,9 @@ def simulate(
     try:
         settings = read_settings(config).settings
         names = checked_policies(policy or usual(settings))
+        demands = [(file, read(file)) for file in trace]
         stage = machine(settings, budget=_size(budget), phase=phase, gates=gates)
-        workloads = [(file, resolved(settings, stage.host, read(file), str(file))) for file in trace]
+        workloads = [(file, resolved(settings, stage.host, jobs, str(file))) for file, jobs in demands]
     except UNUSABLE as error:
         typer.echo(json.dumps({"error": str(error)}) if json_out else str(error), err=not json_out)
         raise typer.Exit(BAD) from None

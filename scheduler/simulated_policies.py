@@ -28,7 +28,8 @@ def checked_policies(names: Sequence[str]) -> list[str]:
     known = [*POLICIES, *OTHERS]
     for name in names:
         if name not in known:
-            raise NoHost(f"--policy {name!r} is unknown; {nearest_name(name, known)}; known are {', '.join(known)}")
+            advice = dict.fromkeys([nearest_name(name, known), f"known are {', '.join(known)}"])
+            raise NoHost("; ".join([f"--policy {name!r} is unknown", *advice]))
     return list(dict.fromkeys(names))
 
 

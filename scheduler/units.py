@@ -96,6 +96,8 @@ def _duration_text(value: str) -> float:
     text = value.strip()
     if _NUMBER.fullmatch(text):
         return float(text)
+    if text.startswith("-"):
+        raise UnitError(value, "is below zero", DURATION_ADVICE)
     match = _DURATION.fullmatch(text)
     if match is None or not text:
         raise UnitError(value, "is not a duration", DURATION_ADVICE)

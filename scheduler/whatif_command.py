@@ -108,7 +108,10 @@ def _recorded(files: Sequence[Path], named: bool, day: str | None, since: str | 
     recorded = read(files, begin, end)
     if not recorded.served:
         first = min(map(first_moment, files))
-        raise NoTime(f"nobody asked for anything from {_shown(begin)} on; the journal begins at {_shown(first)}")
+        stretch = f"from {_shown(begin)} {'on' if end == math.inf else f'until {_shown(end)}'}"
+        usual = " (yesterday, since no other day is named; for today add --since today)"
+        chosen = "" if day or since or named else usual
+        raise NoTime(f"nobody asked for anything {stretch}{chosen}; the journal begins at {_shown(first)}")
     return recorded
 
 
@@ -171,6 +174,8 @@ def _show(recorded: Recorded, jobs: Sequence[Job], courses: Sequence[again.Cours
         out.print(f"careful: {text}", soft_wrap=True)
     for other in others:
         out.print(again.verdict(simulated, other), soft_wrap=True)
+    if not others:
+        out.print("nothing else was asked about: add --policy, --budget or --phase to see whether that would be better")
     for result in results:
         if result.unserved:
             out.print(f"{result.policy}: {result.unserved} requests were refused or never served")
@@ -186,7 +191,8 @@ def _left_out(recorded: Recorded) -> list[str]:
     told = [f"{count} {what}" for count, what in parts if count]
     texts = [f"left out: requests of which {', '.join(told)}"] if told else []
     if recorded.commands:
-        texts.append(f"left out: {recorded.commands} commands of a person (pins, pauses, loads, unloads)")
+        text = f"left out: {recorded.commands} commands of a person (pins, pauses, loads, unloads)"
+        texts.append(f"{text}; phases are entered when they were then, unless --phase is given")
     return texts
 
 

@@ -175,3 +175,10 @@ def test_the_bound_is_what_one_who_knew_could_have_had(tmp_path: Path) -> None:
     assert told["bound"]["j"] < told["policies"][0]["j"]
     text = run("--trace", file, "--budget", "38GB", "--policy", "default", "--bound")
     assert "one who knew the future: J 30 with 2 loads (exact)" in text
+
+
+def test_a_missing_workload_is_told_before_the_budget(tmp_path: Path) -> None:
+    """Whoever mistypes the file hears of that, not of a budget; and what there is to choose from is listed once."""
+    missing = tmp_path / "none.jsonl"
+    assert "none.jsonl" in run("--trace", missing, "--budget", "30GB", code=2)
+    assert run("--trace", missing, "--policy", "bogus", code=2).count("known are") == 1

@@ -155,3 +155,9 @@ def test_names(typed: str, normal: str) -> None:
 def test_cloud_names(name: str, cloud: bool) -> None:
     """Only a suffix of the tag sends a name to the cloud, as in Ollama."""
     assert is_cloud(name) is cloud
+
+
+def test_a_duration_below_zero_is_told_as_that() -> None:
+    """Its form is right: what is wrong is its sign."""
+    with pytest.raises(UnitError, match="is below zero"):
+        parse_duration("-1m")

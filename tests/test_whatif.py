@@ -19,6 +19,7 @@ from scheduler.simulator.host import CODER, FAST, GB, QUALITY, Host, documented
 from scheduler.simulator.measures import Result
 from scheduler.simulator.run import Belief, Run
 from scheduler.simulator.workload import Job, read
+from scheduler.whatif_command import NoTime, _recorded
 from tests.live import Live
 from tests.realollama.stage import RealOllama, StagedModel
 
@@ -167,12 +168,31 @@ def test_a_day_is_cut_out_and_a_time_without_requests_told(tmp_path: Path) -> No
     assert content["requests"] == sum(each.arrived >= 50 for each in happened.served)
     assert content["from"].startswith(str(late.date()))
     text = told(*named(files), "--day", "2026-11-01", code=2)
-    assert "nobody asked for anything" in text
+    assert "nobody asked for anything from 2026-11-01 00:00 until 2026-11-02 00:00;" in text
     assert "the journal begins at 2026-11-2" in text
     assert "is no day" in told(*named(files), "--day", "yesterdaay", code=2)
     assert "is no time" in told(*named(files), "--since", "soon", code=2)
     assert "give one" in told(*named(files), "--since", "6h", "--day", "today", code=2)
     assert json.loads(told(*named(files), "--since", "2026-11-01T08:00", "--json"))["requests"] == len(DEMAND)
+
+
+def test_the_usual_day_is_named_where_nobody_asked(tmp_path: Path) -> None:
+    """On the first day there is no yesterday: it says which day was looked at, and how to look at today."""
+    (tmp_path / "journal").mkdir()
+    files, _ = journal(tmp_path / "journal", DEMAND, documented(38 * GB), wall=datetime.now(UTC))
+    with pytest.raises(NoTime, match=r"yesterday, .*--since today"):
+        _recorded(files, False, None, None)
+    assert "add --policy, --budget or --phase" in told(*named(files))
+    assert "add --policy, --budget or --phase" not in told(*named(files), "--policy", "fifo")
+
+
+def test_what_is_left_out_of_a_persons_word_is_told(tmp_path: Path) -> None:
+    """A load that a person asked for is not played again, a phase that was entered is, and both are said."""
+    files, _ = journal(tmp_path, DEMAND, documented(38 * GB))
+    files[0].write_bytes(files[0].read_bytes() + step_line(m.LoadAsked(100.0, FAST, "ada"), []))
+    text = " ".join(told(*named(files)).split())
+    assert "left out: 1 commands of a person" in text
+    assert "phases are entered when they were then" in text
 
 
 def test_who_was_not_served_is_counted_and_left_out(tmp_path: Path) -> None:
