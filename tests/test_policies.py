@@ -284,7 +284,7 @@ def test_forced_is_remembered() -> None:
     state = story.machine.state
     assert state.transition is not None
     assert state.transition.forced
-    assert state.memo == Memo(1000.0 + 207.5 - 46.0)  # a load of 35 s and a drain of 11 s ahead of it
+    assert state.memo == Memo(1000.0 + 207.5 - bound.AHEAD * 46.0)  # a load of 35 s and a drain of 11 s ahead of it
 
 
 @pytest.mark.parametrize("policy", POLICIES)
