@@ -10,12 +10,15 @@ from scheduler.simulator.measures import Result, Served
 from scheduler.simulator.workload import Job
 
 THINK = 300.0  # seconds after the end of its session's last request within which one is taken to be its consequence
+TOGETHER = 3.0  # seconds after the end of a request within which another of its session is still beside it
+BESIDE = ("helper", "batch")  # classes that run beside the real work: the session goes on without them
 AS_IT_WAS = "as it was"
 
 
 def jobs_of(recorded: Recorded) -> list[Job]:
     """The requests as jobs, with the services they had. One that came within THINK seconds of the end of an earlier one
-    of its session follows it again; any other comes at its own time. Ids and sessions are only counted."""
+    of its session follows it again; any other comes at its own time. Of several beside one another it follows the one
+    that ended last, but none that ran beside the real work. Ids and sessions are only counted."""
     asked = sorted(recorded.served, key=lambda each: each.arrived)
     names = {each.id: str(number) for number, each in enumerate(asked, 1)}
     sessions: dict[str, _Session] = {}
@@ -39,16 +42,24 @@ class _Session:
     def __init__(self, number: str) -> None:
         self.number = number
         self._under_way: list[Asked] = []
-        self._last: Asked | None = None  # of those that were over, the one that ended last
+        self._lately: list[Asked] = []  # that are over: the one that ended last, and those beside it
 
     def went_on(self, asked: Asked) -> Asked | None:
-        """The request that this one is taken to follow: the one that had ended last, if that is not too long ago."""
-        over = [each for each in self._under_way if each.ended <= asked.arrived]
-        self._under_way = [each for each in self._under_way if each.ended > asked.arrived]
-        self._last = max([*over, *([self._last] if self._last else [])], key=lambda each: each.ended, default=None)
-        self._under_way.append(asked)
-        last = self._last
-        return last if last is not None and asked.arrived - last.ended <= THINK else None
+        """The request that this one is taken to follow, if its end is not too long ago."""
+        over = [*self._lately, *(each for each in self._under_way if each.ended <= asked.arrived)]
+        self._under_way = [*(each for each in self._under_way if each.ended > asked.arrived), asked]
+        if not over:
+            return None
+        last = max(over, key=_end)
+        self._lately = [each for each in over if each.ended >= last.arrived - TOGETHER]
+        waited_for = last
+        if asked.cls not in BESIDE:  # it did not wait for those, however long they took
+            waited_for = max((each for each in self._lately if each.cls not in BESIDE), key=_end, default=last)
+        return waited_for if asked.arrived - waited_for.ended <= THINK else None
+
+
+def _end(asked: Asked) -> float:
+    return asked.ended
 
 
 def as_it_was(recorded: Recorded) -> Result:

@@ -112,6 +112,38 @@ def test_a_session_that_went_on_follows_itself_again(tmp_path: Path) -> None:
     assert late.t == pytest.approx(200.0 + THINK - 5.0)  # it begins with the first request
 
 
+def test_a_session_follows_what_it_waited_for() -> None:
+    """A title that is made beside the work, however long it takes, does not hold up the work when it is played again;
+    a second answer that was waited for does, and a title alone is followed."""
+
+    def asked(name: str, cls: str, arrived: float, ended: float, session: str = "one") -> recorded.Asked:
+        return recorded.Asked(name, FAST, cls, session, arrived, arrived, ended, ended - arrived)
+
+    found = recorded.Recorded(0.0, 200.0)
+    found.served = [
+        asked("a", "agent", 0.0, 10.0),
+        asked("title", "helper", 0.5, 12.0),
+        asked("b", "agent", 13.0, 20.0),  # after a: the title ended later
+        asked("long", "helper", 13.5, 60.0),
+        asked("c", "agent", 22.0, 50.0),
+        asked("next", "helper", 51.0, 61.0),
+        asked("d", "agent", 62.0, 70.0),  # after c
+        asked("e", "agent", 62.0, 75.0),
+        asked("f", "agent", 76.0, 80.0),  # after both d and e
+        asked("only", "helper", 5.0, 6.0, "two"),
+        asked("then", "agent", 8.0, 9.0, "two"),
+    ]
+    jobs = jobs_of(found)
+    order = {job.id: each.id for job, each in zip(jobs, sorted(found.served, key=lambda e: e.arrived), strict=True)}
+    follows = {order[job.id]: [order[each] for each in job.after] for job in jobs}
+    thinks = {order[job.id]: job.think for job in jobs}
+    assert (follows["b"], thinks["b"]) == (["a"], 3.0)
+    assert (follows["d"], thinks["d"]) == (["c"], 12.0)
+    assert (follows["f"], thinks["f"]) == (["e"], 1.0)
+    assert follows["next"] == ["c"]
+    assert follows["then"] == ["only"]
+
+
 def test_nothing_that_names_anybody_is_written(tmp_path: Path) -> None:
     """The saved demand can be simulated, and holds counted ids and sessions only."""
     files, _ = journal(tmp_path, DEMAND, documented(38 * GB))
