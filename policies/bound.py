@@ -1,7 +1,7 @@
 """The stated bound of promise 4, piece by piece: when whoever waits for an absent model must see the change begin.
 
-A forced change costs everybody: the host works for nobody while it unloads and loads. So no patience forces one
-before `floor`, which has two parts. FLOOR x S, S being one round through the contended sets, keeps all forced changes
+A forced change costs everybody: the host works for nobody while it unloads and loads. So no patience counts for less
+than `floor`, which has two parts. FLOOR x S, S being one round through the contended sets, keeps all forced changes
 together below 1/FLOOR of the time. BACKLOG x the work that waits keeps them from coming before the backlog could have
 been served anyway: in a long line everybody is overdue, and a scheduler that only asks who is overdue only swaps. A few
 clients that ask again as soon as they are answered never have a long line, however much they ask, so that their endless
@@ -20,8 +20,8 @@ SHORTEST_TURN = 5.0  # seconds a forced-in model keeps its place at least
 
 
 def floor(world: World) -> float:
-    """Seconds below which no patience forces a change: the larger of FLOOR x S (S: over the contended sets, load,
-    unload and mean service) and BACKLOG x the seconds of work that wait (P4)."""
+    """Seconds that every patience is at least: the larger of FLOOR x S (S: over the contended sets, load, unload and
+    mean service) and BACKLOG x the seconds of work that wait, the latter at most CEILING x S (P4)."""
     seconds = world.derived(cycle)[0]
     return max(FLOOR * seconds, min(BACKLOG * work(world), CEILING * seconds))
 
