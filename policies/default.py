@@ -82,10 +82,27 @@ def _change(world: World, memo: Memo, demanded: Sequence[Model]) -> Verdict:
         if chosen.model.wrong_context:
             why = f"wrong context; {why}"
         return Verdict((_as_change(world, chosen, plan, why),), memo, min(wakes, default=None))
-    because = "; ".join(held) or (
-        f"{claims[0].model.name} waits for what must leave to be drained, with nobody waiting for it" if claims else ""
-    )
+    because = "; ".join(held) or (_busy(world, claims[0]) if claims else "")
     return Verdict((), memo, min(wakes, default=None), because)
+
+
+def _busy(world: World, claim: Claim) -> str:
+    """Why nothing that could make room is drained, in numbers."""
+    busy = [
+        f"{m.name} ({m.running} of {m.parallel} slots" + (f", {m.waiting} waiting)" if m.waiting else ")")
+        for m in world.present
+        if m.serving or (m.waiting and m.usable)
+    ]
+    if busy:
+        return f"{_asked(world, claim)}; busy: {', '.join(busy)}; it comes once that is drained{_latest(world, claim)}"
+    if world.home:
+        quiet = f"home stays until it was quiet for {world.settle:.0f} s"
+        return f"{_asked(world, claim)}; {quiet}{_latest(world, claim)}"
+    return f"{_asked(world, claim)}; there is no room for it now"
+
+
+def _latest(world: World, claim: Claim) -> str:
+    return "" if claim.due is None else f", in {max(0.0, claim.due - world.at):.0f} s at the latest"
 
 
 def _later(world: World, claim: Claim, plan: Plan) -> tuple[float, str] | None:
@@ -99,14 +116,14 @@ def _later(world: World, claim: Claim, plan: Plan) -> tuple[float, str] | None:
     worth = offer(world, model, plan)
     if said is not None and said.clearly < 0:
         why = f"a change now would cost about {-said.saves:.0f} weighted seconds more than one after the next request"
-        return world.at + AGAIN, f"{stays} stays: {worth.waiting} waiting for {model.name}, {why}"
+        return world.at + AGAIN, f"{stays} stays: {_asked(world, claim)}; {why}{_latest(world, claim)}"
     if worth.worth:
         return None
     weight = sum(WEIGHT[cls] * number for cls, number, _ in model.tally())
     due = world.at + max(SOON, (worth.price - worth.rent) / weight)
     return min(due, world.at + AGAIN), (  # what is enough may get less with time, too
-        f"{stays} stays: {worth.waiting} waiting for {model.name}, worth a change from {worth.enough} on, or at "
-        f"{worth.price:.0f} weighted seconds of waiting ({worth.rent:.0f} by now)"
+        f"{stays} stays: {_asked(world, claim)}; worth a change from {worth.enough} on, or at "
+        f"{worth.price:.0f} weighted seconds of waiting ({worth.rent:.0f} by now){_latest(world, claim)}"
     )
 
 
@@ -237,9 +254,14 @@ def _homeward(world: World, missing: Model) -> Plan | None:
 
 
 def _as_change(world: World, claim: Claim, plan: Plan, why: str, forced: bool = False) -> Change:
-    model, head = claim.model, claim.oldest
+    return Change(plan.leave, plan.load, f"{_asked(world, claim)}; {why}", forced=forced)
+
+
+def _asked(world: World, claim: Claim) -> str:
+    """Who waits for what, and the oldest of them."""
+    head = claim.oldest
     oldest = "preload" if head is None else f"{head.cls}, {world.at - head.arrived:.0f} s"
-    return Change(plan.leave, plan.load, f"{model.waiting} waiting for {model.name} ({oldest}); {why}", forced=forced)
+    return f"{claim.model.waiting} waiting for {claim.model.name} ({oldest})"
 
 
 def _names(names: tuple[str, ...]) -> str:
