@@ -79,7 +79,8 @@ def repair(state: CoreState) -> list[Order]:
         model = state.models[name]
         if model.stalled and model.state == "ready" and not model.running and model.stays_until <= state.at:
             state.healed += 1
-            again = (name,) if model.waiting or model.wishes else ()
+            wanted = (model.waiting or model.wishes) and state.paused is None  # in a pause nothing is loaded
+            again = (name,) if wanted else ()
             change = Change((name,), again, f"stalled: {model.last_error}", cause="repair")
             return [Record(name, "transition begun", change.because), *transition.begin(state, change)]
     return []
