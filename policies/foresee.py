@@ -127,7 +127,7 @@ def look_again(world: World) -> float | None:
     if len(world.groups) <= ALIKE:
         return None
     silence = world.at - world.groups[-1].at
-    return world.at + max(SOON, LATER * silence) if silence < 2 * DAY else None
+    return world.at + max(SOON, LATER * silence) if silence < FAR else None
 
 
 def _futures(world: World) -> list[Future]:

@@ -39,14 +39,14 @@ class Offer:
 
 def offer(world: World, model: Model, plan: Plan) -> Offer:
     """What `plan`, which brings `model` in, is worth now."""
-    rent, weight, count = 0.0, 0.0, 0
+    count = model.waiting
+    if not count:  # a preload alone
+        return Offer(0.0, 0.0, model.wishes, 1)
+    rent, weight = 0.0, 0.0
     away = world.at - model.away_since
     for cls, number, arrived in model.tally():
         rent += WEIGHT[cls] * number * min(world.at - arrived, away)
         weight += WEIGHT[cls] * number
-        count += number
-    if not count:  # a preload alone
-        return Offer(0.0, 0.0, model.wishes, 1)
     leaving = [world.models[name] for name in plan.leave]
     there = sum(m.unload_seconds for m in leaving) + sum(world.models[name].load_seconds for name in plan.load)
     back = model.unload_seconds + sum(m.load_seconds for m in leaving)
