@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from scheduler.core.messages import Record
 from tests.live import Live
 from tests.realollama.models import CHAT_TEMPLATE
 from tests.realollama.stage import RealOllama, StagedModel
@@ -110,6 +111,11 @@ class Worlds:
         theirs, ours = await asyncio.gather(*sides)
         return theirs, ours
 
+    def lately(self, steps: int = 40) -> str:
+        """What the daemon decided in its last steps, for who reads that an answer differs."""
+        orders = [order for _, ordered in self.live.steps[-steps:] for order in ordered]
+        return "\n".join(["the daemon, lately:", *(str(order) for order in orders if isinstance(order, Record))])
+
     async def differences(self, shape: Shape) -> list[Difference]:
         """What tells our answer to a shape from Ollama's."""
         theirs, ours = await self.asked(shape)
@@ -141,7 +147,9 @@ async def two_worlds(folder: Path, **settings: Any) -> AsyncIterator[Worlds]:
         live = await stack.enter_async_context(Live.start(behind.url, folder / "ours", **{**content, **settings}))
         await live.acquainted()
         worlds = Worlds(theirs, behind, live, await stack.enter_async_context(registry()))
-        await asyncio.gather(*(worlds.asked(_preload(model)) for model in RESIDENT))
+        loaded = await asyncio.gather(*(worlds.asked(_preload(model)) for model in RESIDENT))
+        answers = [answer.status for sides in loaded for side in sides for answer in side.answers]
+        assert answers == ["HTTP/1.1 200 OK"] * 2 * len(RESIDENT), f"{answers}\n{worlds.lately()}"
         yield worlds
 
 
