@@ -62,6 +62,18 @@ class Board:
         self._limit = math.inf
         self._left = CALLS
 
+    def begin(self) -> None:
+        """Another comparison, with steps of its own."""
+        self._left = CALLS
+
+    def when(self, future: Future) -> float | None:
+        """Seconds until the first group of `future` comes; None where something else must end before."""
+        return _when(future, 0, self._ends)
+
+    def takes(self, name: str) -> float:
+        """Seconds that bringing `name` in takes."""
+        return self._move(self._there, name)[1]
+
     @property
     def exhausted(self) -> bool:
         """Whether a search was cut off, so that what it found says nothing."""

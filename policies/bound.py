@@ -14,7 +14,7 @@ FLOOR = 2.5  # forced changes take at most 1/FLOOR of the time (scheduling study
 BACKLOG = 8.0  # times the seconds of work that wait
 KNOWN = 0.58  # what one with a known session counts of it: nobody asks again before his answer
 CEILING = 10.0  # x S: what the backlog may put off a forced change to
-AHEAD = 0.92  # share of what a change probably takes, that is begun before it is due
+AHEAD = 0.96  # share of what a change probably takes, that is begun before it is due
 SHARE = 0.5  # of its part of the floor that a resident keeps its place against a forced change
 SHORTEST_TURN = 5.0  # seconds a forced-in model keeps its place at least
 

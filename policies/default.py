@@ -1,8 +1,9 @@
 """The policy people run: serve what is resident until drained, gather what waits, then change; force at the bound.
 
 From the study summarised in docs/policies.md: leaving a model only when nothing waits for it and nothing runs on it is
-within 2 % of the best online policy at loads up to 0.8. `hold` says from when on such a change is worth it; `bound`
-from when on one is forced, with a drain barrier, for a request whose model is away; `foresee` what is loaded unasked.
+within 2 % of the best online policy at loads up to 0.8. `hold` says what warm prompts put off such a change; `foresee`
+what comes next, so that it is better put off, or made unasked; `bound` from when on a change is forced, with a drain
+barrier, for a request whose model is away.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from policies import foresee
 from policies.bound import floor, lead, turn
 from policies.fit import admits, beside, plan_within
-from policies.hold import WEIGHT, WISH_WEIGHT, offer
+from policies.hold import WEIGHT, WISH_WEIGHT, rent
 from policies.verdict import Action, Change, Memo, Serve, Verdict
 from policies.world import Model, Plan, Waiting, World
 
@@ -110,20 +111,15 @@ def _later(world: World, claim: Claim, plan: Plan) -> tuple[float, str] | None:
     model, stays = claim.model, _names(plan.leave)
     if (until := foresee.company(world, plan.leave)) is not None:
         return until, f"{stays} stays for a moment: it is usually asked for together with {model.name}"
-    said = foresee.foreseen(world, model, plan)
-    if said is not None and said.clearly > 0:
-        return None
-    worth = offer(world, model, plan)
-    if said is not None and said.clearly < 0:
-        why = f"a change now would cost about {-said.saves:.0f} weighted seconds more than one after the next request"
+    if (costs := foresee.stays(world, model, plan)) is not None:
+        why = f"a change now would cost about {costs:.0f} weighted seconds more than one after the next request"
         return world.at + AGAIN, f"{stays} stays: {_asked(world, claim)}; {why}{_latest(world, claim)}"
-    if worth.worth:
+    owed = rent(world, model, plan)
+    if owed.left < SOON:
         return None
-    weight = sum(WEIGHT[cls] * number for cls, number, _ in model.tally())
-    due = world.at + max(SOON, (worth.price - worth.rent) / weight)
-    return min(due, world.at + AGAIN), (  # what is enough may get less with time, too
-        f"{stays} stays: {_asked(world, claim)}; worth a change from {worth.enough} on, or at "
-        f"{worth.price:.0f} weighted seconds of waiting ({worth.rent:.0f} by now){_latest(world, claim)}"
+    return world.at + min(owed.left, AGAIN), (  # what is warm may get less with time, too
+        f"{stays} stays: {_asked(world, claim)}; the prompts it holds warm are worth {owed.price:.0f} weighted seconds "
+        f"of waiting ({owed.paid:.0f} by now){_latest(world, claim)}"
     )
 
 
@@ -231,11 +227,11 @@ def _home(world: World, memo: Memo) -> Verdict:
 def _ahead(world: World, memo: Memo, wakes: list[float]) -> Verdict:
     """Nobody waits and no home is declared: load what is expected next, before it is asked for."""
     found = foresee.best(world)
-    if found is not None:
+    if isinstance(found, float):
+        wakes.append(found)
+    elif found is not None:
         plan, because = found
         return Verdict((Change(plan.leave, plan.load, because, cause="home"),), memo)
-    if (again := foresee.look_again(world)) is not None:
-        wakes.append(again)
     return Verdict((), memo, min(wakes, default=None))
 
 

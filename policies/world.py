@@ -33,6 +33,7 @@ class Group:
     weights: Mapping[str, float]
     session: str = ""  # of whom it is waited for most; empty: not known
     seq: int = 0  # the request that is waited for most
+    expected: str = ""  # the model that was expected before it came; empty: none
 
     @property
     def names(self) -> frozenset[str]:
@@ -119,8 +120,6 @@ class Model(Protocol):
     def service_seconds(self) -> float: ...  # mean time a request keeps its slot
 
     @property
-    def urgency(self) -> float: ...  # what a second of waiting costs those who ask for it, on average
-    @property
     def reprompt(self) -> float: ...  # seconds of prompt reading that its warm caches save those likely to come back
 
     def tally(self) -> Iterable[tuple[str, int, float]]:
@@ -197,19 +196,9 @@ class World(Protocol):
 
     @property
     def groups(self) -> Sequence[Group]: ...  # the past, oldest first
-    @property
-    def everybody_waits(self) -> bool: ...  # as many are outstanding as were at any one time lately: no more will come
 
     def idle_limit(self, model: Model) -> float | None:
         """Seconds without use after which `model` is unloaded; None for never."""
-        ...
-
-    def rate(self, model: Model) -> float:
-        """Requests for `model` per second, lately."""
-        ...
-
-    def askers(self, model: Model) -> float:
-        """How many known sessions asked for `model` lately; without bound where others ask too."""
         ...
 
     def answered(self, group: Group) -> float | None:

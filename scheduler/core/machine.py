@@ -48,7 +48,7 @@ class Machine:
     @classmethod
     def fresh(cls, config: Config, at: float) -> "Machine":
         """A machine that knows its configuration and nothing of the world."""
-        state = CoreState(config, at=at, phase=config.phase, ollama_since=at, quiet_since=at, began=at, peaked_at=at)
+        state = CoreState(config, at=at, phase=config.phase, ollama_since=at, quiet_since=at, began=at)
         machine = cls(state)
         machine._declare(config)
         return machine

@@ -160,8 +160,6 @@ class ModelState:
     arrived_sums: dict[str, float] = field(default_factory=dict)  # by class: when those in its queue arrived, added up
     pulse: float = 0.0  # requests that came, each fading with the time since
     pulse_at: float = 0.0
-    urgency: float = 1.0  # what a second of waiting costs those who ask for it, on average
-    asked_by: dict[str, float] = field(default_factory=dict)  # when each session asked last, lately; "": not known
     reprompt: float = 0.0  # seconds of prompt reading that its warm caches save those likely to come back
     preloads: dict[str, Request] = field(default_factory=dict)
     running_ids: dict[str, None] = field(default_factory=dict)
@@ -285,9 +283,7 @@ class CoreState:
     groups: list[Group] = field(default_factory=list)  # of requests that came within a moment, oldest first
     began: float = 0.0  # when this life began
     loaded_bytes: int = 0  # of all loads of ours, added up
-    peak: int = 0  # most requests under way at one time since `peaked_at`
-    peak_before: int = 0  # the same, of the time before that
-    peaked_at: float = 0.0
+    heard: bool = False  # in this life of the daemon somebody has asked for something
     history: dict[int, Past] = field(
         default_factory=dict
     )  # by Request.seq, in order of arrival; below 0: earlier lives

@@ -11,7 +11,7 @@ from scheduler.core.state import CoreState, ModelState, Request, TransitionState
 
 T = TypeVar("T")
 
-FEW = 4  # requests from which on it is known who is asked for
+FEW = 2  # requests from which on it is known who is asked for
 STAY = 120.0  # seconds that a set stays, about
 EVEN = 0.7  # requests expected in a stay: as likely as not that somebody comes (1 - 1/e^0.7)
 
@@ -135,7 +135,7 @@ class WorldView:
 
     @property
     def heard(self) -> bool:
-        return self._state.peak > 0 or self._state.peak_before > 0
+        return self._state.heard
 
     def idle_limit(self, model: Model) -> float | None:
         """Seconds without use after which `model` is unloaded; None for never."""
@@ -164,18 +164,6 @@ class WorldView:
     def groups(self) -> Sequence[Group]:
         return self._state.groups
 
-    @property
-    def everybody_waits(self) -> bool:
-        return rhythm.everybody_waits(self._state)
-
-    def rate(self, model: Model) -> float:
-        """Requests for `model` per second, lately."""
-        return rhythm.rate(self._state, self._state.models[model.name])
-
-    def askers(self, model: Model) -> float:
-        """How many known sessions asked for `model` lately; without bound where others ask too."""
-        return rhythm.askers(self._state.models[model.name])
-
     def answered(self, group: Group) -> float | None:
         """When what `group` waited for most was answered; None: not yet, or it is not known any more."""
         past = self._state.history.get(group.seq)
@@ -186,7 +174,7 @@ class WorldView:
         state = self._state
         if len(state.history) < FEW or model.name in self.home:
             return True
-        return self.rate(model) * STAY > EVEN
+        return rhythm.rate(state, state.models[model.name]) * STAY > EVEN
 
     def first(self, model: Model) -> Request | None:
         """The waiting request of `model` to run next."""
