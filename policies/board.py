@@ -101,7 +101,7 @@ class Board:
         idle: bool = False,
     ) -> None:
         """Every choice at `at`, with what came before `i` waiting or served; `idle`: a change was just made that sent
-        somebody away and served nobody, so that another one right after it makes no sense."""
+        somebody away, served nobody and during which nobody came, so that another one right after it makes no sense."""
         self._left -= 1
         if cost >= self._limit or self._left < 0:
             return
@@ -158,13 +158,13 @@ class Board:
             end = max(end, over)
             if group is not None:
                 ends = {**ends, group: over}
-        served = len(left) < len(waits)
+        heard = len(left) < len(waits)
         while (came := _when(future, i, ends)) is not None and came <= at:  # who came meanwhile
             cost, over, more, ends = self._come(future[i], i, came, at, after, ends, cost)
             left, end = left + more, max(end, over)
-            served = served or len(more) < len(future[i].weights)
+            heard = True
             i += 1
-        self._choose(future, i, end, after, left, ends, cost, idle=not served and not there <= after)
+        self._choose(future, i, end, after, left, ends, cost, idle=not heard and not there <= after)
 
     def _come(
         self, group: Next, i: int, when: float, start: float, there: frozenset[str], ends: Ends, cost: float

@@ -26,6 +26,7 @@ DAY = 86400.0
 FAR = 2 * DAY  # seconds after which what comes does not matter now
 SAME_HOUR = 1800.0  # seconds by which a time of day may differ and still be the same
 SOON, LATER = 5.0, 0.5  # seconds, and share of the silence, after which the guess is made again
+MARGIN = 0.25  # share of the time until then that it is begun earlier at most
 EARLIER, BEFORE = 60.0, 0.1  # seconds, and share of the silence, by which a group is expected before it comes
 COMPANY = 1.0  # seconds in which what usually comes together has come
 USUALLY = 0.7  # share of the moments
@@ -115,7 +116,7 @@ def _slack(board: Board, model: Model, futures: Sequence[Future]) -> float:
         return 0.0
     earliest = min(known)
     spread = (max(known) - earliest) / len(known)  # about as far as one more would come before the earliest so far
-    return earliest - board.takes(model.name) - max(SOON, spread)
+    return earliest - board.takes(model.name) - max(SOON, min(spread, MARGIN * earliest))
 
 
 def _compared(world: World, board: Board, model: Model, futures: Sequence[Future]) -> Foreseen:
