@@ -12,7 +12,7 @@ BEYOND = 2  # groups, at least
 TURNS = 20  # turns from one model to another, of the last FAR groups
 FAR = 120
 RIGHT = 5  # of them, at least
-SHARE = 0.75  # of them, one more counted as wrong
+SHARE = 0.7  # of them, one more counted as wrong
 
 
 def groups(world: World) -> bool:
