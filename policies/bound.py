@@ -30,8 +30,16 @@ def lead(world: World, model: Model) -> float:
     """Seconds that a change to `model` will take from its beginning, about: who works is waited for, who leaves is
     unloaded, `model` is loaded."""
     members = set_of(world, model.name)
-    drain = [m.service_seconds + m.unload_seconds for m in world.present if m.name not in members and m.serving]
-    return AHEAD * (max(drain, default=0.0) + model.load_seconds)
+    for name, seconds in world.derived(_drains):
+        if name not in members:
+            return AHEAD * (seconds + model.load_seconds)
+    return AHEAD * model.load_seconds
+
+
+def _drains(world: World) -> list[tuple[str, float]]:
+    """Who works, and after how many seconds it could be out of memory, about; the longest first."""
+    drains = [(model.name, model.service_seconds + model.unload_seconds) for model in world.present if model.serving]
+    return sorted(drains, key=lambda drain: -drain[1])
 
 
 def turn(world: World) -> float:
@@ -71,4 +79,5 @@ def cycle(world: World) -> tuple[float, int]:
 
 def set_of(world: World, name: str) -> tuple[str, ...]:
     """The first allowed set of the model; one that the phase excludes stands for itself."""
-    return next(iter(world.sets_of(name)), (name,))
+    sets = world.sets_of(name)
+    return sets[0] if sets else (name,)

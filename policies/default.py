@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from policies import foresee
 from policies.bound import floor, lead, turn
-from policies.fit import admits, beside, plan_within
+from policies.fit import may_spare, plan_within
 from policies.hold import WEIGHT, WISH_WEIGHT, rent
 from policies.verdict import Action, Change, Memo, Serve, Verdict
 from policies.world import Model, Plan, Waiting, World
@@ -34,7 +34,7 @@ def decide(world: World, memo: Memo) -> Verdict:
     if not world.healthy:
         return Verdict((), memo, because="Ollama is away")
     demanded = world.demanded
-    serves = _serves(world, demanded)
+    serves = _serves(world)
     if serves:
         return Verdict(serves, memo)
     if world.transition is not None:
@@ -44,21 +44,24 @@ def decide(world: World, memo: Memo) -> Verdict:
     return _change(world, memo, demanded)
 
 
-def _serves(world: World, demanded: Sequence[Model]) -> tuple[Action, ...]:
-    return tuple(
-        Serve(head.id, "its model is resident")
-        for model in demanded
-        if model.usable and model.running < model.parallel and (head := world.first(model)) is not None
-    )
+def _serves(world: World) -> tuple[Action, ...]:
+    heads = [world.first(model) for model in world.derived(_open)]
+    return tuple([Serve(head.id, "its model is resident") for head in heads if head is not None])
+
+
+def _open(world: World) -> list[Model]:
+    """Who could serve one of those who wait for it."""
+    return [model for model in world.demanded if model.usable and model.running < model.parallel]
 
 
 def _change(world: World, memo: Memo, demanded: Sequence[Model]) -> Verdict:
     """Which change of residency is worth it now, if any; overdue claims first, then what fits, then what is drained."""
     at = world.at
-    claims = _claims(world, demanded)
+    claims = _claims(world)
     wakes = [model.not_before for model in demanded if model.not_before > at]
-    wakes += [claim.due for claim in claims if claim.due is not None and claim.due > at]
-    for claim in sorted((c for c in claims if c.due is not None and c.due <= at), key=lambda c: (c.due, c.model.name)):
+    dues = [(claim.due, claim.model.name, claim) for claim in claims if claim.due is not None]
+    wakes += [due for due, _, _ in dues if due > at]
+    for _, _, claim in sorted([each for each in dues if each[0] <= at]):
         plan = world.plan(claim.model)
         if plan is not None:
             return _force(world, memo, claim, plan, wakes)
@@ -123,25 +126,16 @@ def _later(world: World, claim: Claim, plan: Plan) -> tuple[float, str] | None:
     )
 
 
-def _claims(world: World, demanded: Sequence[Model]) -> list[Claim]:
+def _claims(world: World) -> list[Claim]:
     at = world.at
-    away = [
-        model
-        for model in demanded
-        if not model.usable
-        and not model.replacing
-        and model.not_before <= at
-        and (model.installed or model.state == "ready")
-    ]
+    away = [(model, ahead) for model, ahead in world.derived(_away) if model.not_before <= at]
     if not away:
         return []
     wait = floor(world)
     patience = {cls: seconds if seconds > wait else wait for cls, seconds in world.patience.items()}
-    leads = world.derived(_leads)
     claims = []
-    for model in away:
-        due, oldest = None, None
-        away_since, ahead = model.away_since, leads[model.name]
+    for model, ahead in away:
+        due, oldest, away_since = None, None, model.away_since
         for head in model.heads():
             arrived = head.arrived
             when = (arrived if arrived > away_since else away_since) + patience[head.cls] - ahead
@@ -151,9 +145,13 @@ def _claims(world: World, demanded: Sequence[Model]) -> list[Claim]:
     return claims
 
 
-def _leads(world: World) -> dict[str, float]:
-    """How long before it is due a change to each model that somebody waits for begins."""
-    return {model.name: lead(world, model) for model in world.demanded if not model.usable}
+def _away(world: World) -> list[tuple[Model, float]]:
+    """Who could be loaded for those who wait for it, and how long before it is due that would begin."""
+    return [
+        (model, lead(world, model))
+        for model in world.demanded
+        if not model.usable and not model.replacing and (model.installed or model.state == "ready")
+    ]
 
 
 def _plans(world: World, claims: list[Claim]) -> Iterator[tuple[Claim, Plan]]:
@@ -167,10 +165,8 @@ def _plans(world: World, claims: list[Claim]) -> Iterator[tuple[Claim, Plan]]:
 
 
 def _possible(world: World) -> frozenset[str]:
-    """Of what somebody waits for, all but what does not fit beside those who are busy or wanted: that has no chance
-    without force, and a plan costs more than to see it."""
-    staying = beside(world, [m for m in world.present if m.serving or (m.waiting and m.usable)])
-    return frozenset(m.name for m in world.demanded if m.state != "absent" or admits(world, m, staying))
+    """What may come without force on those who are busy or wanted."""
+    return may_spare(world, [m for m in world.present if m.serving or (m.waiting and m.usable)])
 
 
 def _weight(world: World, model: Model) -> float:

@@ -94,6 +94,32 @@ def with_kept(world: World, members: Sequence[str]) -> Sequence[str]:
     return members if len(models) == len(members) else [model.name for model in models]
 
 
+def may_spare(world: World, busy: Sequence[Model]) -> frozenset[str]:
+    """Of what somebody waits for, all but that of which every plan sends somebody of `busy` away. It is seen by the
+    bytes that would be held at once, which costs less than the plans; a plan for what is left may send some away, too.
+    """
+    there = beside(world, busy)
+    room = world.budget - world.orphans - there.held
+    fixed = any([model.pinned or model.stays_until for model in world.present])  # such a one may keep a whole set out
+    return frozenset(
+        [
+            model.name
+            for model in world.demanded
+            if model.state != "absent"
+            or (model.size <= room and admits(world, model, there) and (fixed or _has_room(world, model, room)))
+        ]
+    )
+
+
+def _has_room(world: World, wanted: Model, room: int) -> bool:
+    """Whether `room` bytes hold `wanted` with a set, or alone where it can come with none."""
+    sets = [_loadable(world, wanted, with_kept(world, members)) for members in world.sets_of(wanted.name)]
+    for members in sets:
+        if sum([model.size for model in members if not model.usable]) <= room:
+            return True
+    return not any(holdable(world, members) for members in sets)
+
+
 def plan_within(world: World, wanted: Model, members: Sequence[str]) -> Plan | None:
     """The plan that brings `wanted` in with this set; None while something is out, or if somebody would have to leave
     who is pinned or pauses after an unload that failed."""
@@ -113,7 +139,7 @@ def _stays(world: World, model: Model, plan: Plan) -> bool:
 
 def _any_plan(world: World, wanted: Model, members: Sequence[str]) -> Plan | None:
     """The plan for one set: keep as much as fits, and reload members only if no order lets the others in."""
-    loadable = [model for name in members if _loadable(world, model := world.models[name], wanted)]
+    loadable = _loadable(world, wanted, members)
     missing = _wanted_first([model for model in loadable if not model.usable])
     kept = [model for model in loadable if model.usable]
     unusable = tuple(model.name for model in missing if model.state == "ready")
@@ -162,7 +188,11 @@ def _worth(world: World, model: Model) -> tuple[bool, bool, bool, float, str]:
     return (fast, model.keep, model.waiting + model.serving > 0, model.last_used, model.name)
 
 
-def _loadable(world: World, model: Model, wanted: Model) -> bool:
+def _loadable(world: World, wanted: Model, members: Sequence[str]) -> list[Model]:
+    return [model for name in members if _may_come(world, model := world.models[name], wanted)]
+
+
+def _may_come(world: World, model: Model, wanted: Model) -> bool:
     """Members that are not installed, are being replaced, were sent away by a person, pause after a failed load, or of
     which little is expected, are left out of the plan."""
     if model.name == wanted.name or model.usable:

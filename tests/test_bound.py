@@ -69,9 +69,7 @@ def test_the_bound_is_asserted_in_a_simulation(monkeypatch: pytest.MonkeyPatch) 
     assert 100.0 < waited < 400.0, "the change was not forced"
 
     claims = default._claims
-    monkeypatch.setattr(
-        default, "_claims", lambda world, demanded: [replace(claim, due=None) for claim in claims(world, demanded)]
-    )
+    monkeypatch.setattr(default, "_claims", lambda world: [replace(claim, due=None) for claim in claims(world)])
     with pytest.raises(BoundBroken, match=r"asks \(interactive\) has waited .* longest running request"):
         watched(greedy(3600.0), HOST)
 

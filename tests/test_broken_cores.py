@@ -213,7 +213,7 @@ def no_forced_change(patch: pytest.MonkeyPatch) -> None:
         patch,
         default,
         "_claims",
-        lambda original, world, demanded: [replace(claim, due=None) for claim in original(world, demanded)],
+        lambda original, world: [replace(claim, due=None) for claim in original(world)],
     )
 
 

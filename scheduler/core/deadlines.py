@@ -30,10 +30,13 @@ def expire(state: CoreState) -> list[Order]:
 
 def next_due(state: CoreState) -> float | None:
     """The next time at which `expire` has something to do; None for never."""
-    present = [state.models[name] for name in state.present]
-    loading = [model for model in present if model.state == "loading" and not model.abandoned_load]
-    times = [model.since + load_limit(state, model) for model in loading]
-    times += [model.stays_until for model in present if model.stays_until > state.at]
+    times = []
+    for name in state.present:
+        model = state.models[name]
+        if model.state == "loading" and not model.abandoned_load:
+            times.append(model.since + load_limit(state, model))
+        if model.stays_until > state.at:
+            times.append(model.stays_until)
     times += [*operator.next_due(state), *restarts.next_due(state), *idle.next_due(state)]
     if (grown := pressure.next_due(state)) is not None:
         times.append(grown)

@@ -204,7 +204,7 @@ def _lost(model: ModelState, at: float) -> float:
     """Expected seconds of reading again what is warm, if it were unloaded now."""
     if model.read_seconds is None:
         return 0.0
-    for name in [name for name, warm in model.warm.items() if at - warm.at > GONE]:
-        del model.warm[name]
-    tokens = sum(warm.tokens * math.exp((warm.at - at) / COMES_BACK) for warm in model.warm.values())
+    while model.warm and at - model.warm[oldest := next(iter(model.warm))].at > GONE:
+        del model.warm[oldest]
+    tokens = sum([warm.tokens * math.exp((warm.at - at) / COMES_BACK) for warm in model.warm.values()])
     return tokens * model.read_seconds

@@ -182,7 +182,8 @@ class WorldView:
 
     def plan(self, model: Model) -> Plan | None:
         """How to bring `model` in with its set, or None; worked out once for each revision of the state."""
-        self._forget_the_old()
+        if self._planned_at != self._state.revision:
+            self._forget_the_old()
         if model.name not in self._plans:
             plan = fit.plan_for(self, model)
             models, at = self._state.models, self._state.at
@@ -194,17 +195,17 @@ class WorldView:
 
     def derived(self, work: Callable[[World], T]) -> T:
         """What `work` makes of this world, worked out once for each revision of the state."""
-        self._forget_the_old()
+        if self._planned_at != self._state.revision:
+            self._forget_the_old()
         if work not in self._derived:
             self._derived[work] = work(self)
         known: T = self._derived[work]
         return known
 
     def _forget_the_old(self) -> None:
-        if self._planned_at != self._state.revision:
-            self._plans.clear()
-            self._derived.clear()
-            self._planned_at = self._state.revision
+        self._plans.clear()
+        self._derived.clear()
+        self._planned_at = self._state.revision
 
     def sets_of(self, model: str) -> Sequence[tuple[str, ...]]:
         """The allowed sets that hold `model`, with members nobody knows left out."""
