@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import httpx
@@ -12,10 +13,15 @@ import ollama
 import psutil
 import pytest
 
-from scheduler.bench import core_bench, load, processes, stub
+from policies import foresee
+from scheduler.bench import ahead_bench, core_bench, load, processes, stub
 from scheduler.bench.connection import request
 from scheduler.bench.processes import NotMeasured, Serving
 from scheduler.bench.report import Row, table
+from scheduler.core import messages as m
+from scheduler.core.machine import Machine
+from scheduler.simulator.generate import host_for, make
+from scheduler.simulator.run import simulate
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -161,6 +167,36 @@ def test_the_core_has_as_many_waiting_as_the_row_says(policy: str, crowd: core_b
     assert stage.waiting == crowd.waiting
     assert len(stage.took) >= 2_000
     assert stage.changes > 2
+
+
+def test_looks_and_guesses_are_timed_from_outside() -> None:
+    """One guess for each group of arrivals and many looks, all with their seconds; afterwards nothing is timed."""
+    name, groups = "alternate-40s", 0
+
+    def count(fact: m.Fact, orders: Sequence[m.Order], machine: Machine) -> None:
+        nonlocal groups
+        groups = len(machine.state.groups)
+
+    before = foresee.best, foresee.stays, foresee.expected
+    with ahead_bench.timed() as seen:
+        simulate(make(name, ahead_bench.SEED), host_for(name), witness=count)
+    assert (foresee.best, foresee.stays, foresee.expected) == before
+    assert len(seen.took["expected"]) == groups > 100
+    assert len(seen.took["best"]) > groups
+    assert seen.total == pytest.approx(sum(sum(took) for took in seen.took.values()))
+    assert seen.total > 0
+
+
+def test_the_rows_on_looking_ahead_have_median_and_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rows a workload, each with two figures in their order and the calls a request."""
+    monkeypatch.setattr(ahead_bench, "WORKLOADS", ("few-agents",))
+    looks, guesses = ahead_bench.measure(1)
+    for row, counted in ((looks, r"\d+ best, \d+ stays"), (guesses, r"\d+ expected")):
+        found = re.fullmatch(r"(\d+\.\d\d) ms, (\d+\.\d\d) ms", row.through)
+        assert found is not None, row.through
+        assert 0 <= float(found[1]) <= float(found[2])
+        assert float(found[2]) > 0
+        assert re.search(rf"0\.\d\d calls a request \({counted}; \d+ requests\)", row.note)
 
 
 def test_what_was_started_has_ended() -> None:

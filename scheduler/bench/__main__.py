@@ -16,12 +16,12 @@ from types import FrameType
 
 import psutil
 
-from scheduler.bench import core_bench, memory_bench, simulate_bench
+from scheduler.bench import ahead_bench, core_bench, memory_bench, simulate_bench
 from scheduler.bench.processes import NotMeasured
 from scheduler.bench.report import Row, table
 from scheduler.bench.wire_bench import Wire
 
-PARTS = ("open", "streams", "closed", "core", "simulate", "memory")
+PARTS = ("open", "streams", "closed", "core", "ahead", "simulate", "memory")
 LIMIT = 300  # seconds for all of it
 FILES = 4096  # 500 held requests need more open files than some systems allow unasked
 BROKEN = (NotMeasured, OSError, http.client.HTTPException, psutil.Error, subprocess.SubprocessError)
@@ -69,6 +69,9 @@ def _parts(given: argparse.Namespace, folder: Path) -> Generator[Callable[[], li
     if "core" in wanted:
         _say("core")
         yield lambda: core_bench.measure(given.rounds)
+    if "ahead" in wanted:
+        _say("looking ahead")
+        yield lambda: ahead_bench.measure(given.rounds)
     if "simulate" in wanted:
         _say("simulate")
         yield lambda: simulate_bench.measure(given.rounds)

@@ -36,8 +36,6 @@ class Result:
     load_seconds: float = 0.0
     loaded_bytes: int = 0
     makespan: float = 0.0  # seconds until the last request had ended
-    looks: int = 0  # times that the policy looked ahead
-    look_seconds: float = 0.0  # of a real clock, spent looking ahead
     notes: list[str] = field(default_factory=list)
 
     @property
