@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from itertools import count
 from statistics import fmean, median, quantiles
 
+from policies import POLICIES
 from scheduler.bench.report import Row
 from scheduler.core import messages as m
 from scheduler.core.config import Config, ModelConfig, PhaseConfig
 from scheduler.core.machine import Machine
+from scheduler.core.view import Sets, WorldView
 
 QUALITY, CODER, FAST = "qwen-quality-128k:latest", "qwen2.5-coder:32b-instruct", "qwen-fast:latest"
 BUDGET = 38_000_000_000
@@ -69,6 +71,7 @@ class Stage:
         self.took: list[float] = []  # seconds of the processor in each step
         self.changes = 0
         self._machine = Machine.fresh(replace(crowd.config, policy=policy), 0.0)
+        self._sets = Sets(self._machine.state.config, self._machine.state.phase)
         self._coming: list[tuple[float, int, m.Fact]] = []
         self._order = count()
         self._ids = count()
@@ -100,6 +103,16 @@ class Stage:
                 self._tick_at = None
             self._step(fact)
             self._fill(waiting)
+
+    def decide(self) -> float:
+        """Ask the policy once more, with nothing remembered of what it worked out before, and do nothing of what it
+        says: seconds of the processor."""
+        state = self._machine.state
+        world = WorldView(state, self._sets)
+        policy = POLICIES[state.config.policy]
+        began = time.process_time()
+        policy(world, state.memo)
+        return time.process_time() - began
 
     def _fill(self, waiting: int) -> None:
         while self.waiting < waiting:
