@@ -248,7 +248,8 @@ def test_who_was_not_served_is_counted_and_left_out(tmp_path: Path) -> None:
 
 def test_a_sleep_moves_the_clock(tmp_path: Path) -> None:
     """What comes after a sleep is told at its own time of day."""
-    files, _ = journal(tmp_path, DEMAND, documented(38 * GB), cut=300.0, gap=3600.0)
+    heard_before = Job("h1", FAST, 0.2, "probe", "", 310.0)
+    files, _ = journal(tmp_path, (*DEMAND, heard_before), documented(38 * GB), cut=300.0, gap=3600.0)
     whole = everything(files)
     assert max(each.arrived for each in whole.served) == pytest.approx(
         (NINE + timedelta(seconds=200.0 + THINK + 3600.0)).timestamp()
