@@ -22,7 +22,7 @@ ISSUED = (
 """What must be shown, by the names of the rows that show it."""
 
 TOLD = ("time",)  # of which a machine that does other things at the same time says nothing
-MISSED = {"daily": 1.3, "public": 1.2, "families": 1.1, "seeds": 1.1, "worst": 1.06, "mdp": 1.03}
+MISSED = {"families": 1.05, "seeds": 1.05, "worst": 1.03}
 """Rows that do not meet every target, and by what factor at most: docs/policies.md says which, and why."""
 
 
