@@ -1,4 +1,4 @@
-"""The policy people run: serve what is resident until drained, gather what waits, then change; force at the bound.
+"""The policy people run: serve what is resident until drained, then change at once; force at the bound.
 
 From the study summarised in docs/policies.md: leaving a model only when nothing waits for it and nothing runs on it is
 within 2 % of the best online policy at loads up to 0.8. `hold` says what warm prompts put off such a change; `foresee`

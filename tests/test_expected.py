@@ -56,13 +56,13 @@ def test_after_a_restart_nobody_is_sent_away_for_what_is_expected() -> None:
     """The past is known over restarts, but a start unloads nothing by itself (promise 9): quality, adopted, stays until
     somebody has asked for something; without a restart coder would have been loaded by then."""
     story = told()
-    past = saved.saved_of(story.machine.state, 0.0)
+    past, stopped = saved.saved_of(story.machine.state, 0.0), story.at
     story.tell("quiet off")
     story.wait(50.0)
     assert any(EXPECTED in line for line in story.printed)
 
     later = Story(story.told)
-    later.at = story.at + 10.0
+    later.at = stopped + 10.0  # before coder was ever asked for: it is to be expected still
     later.machine = saved.apply(past, Machine.fresh(story.config, later.at), 0.0)
     later.post(m.MemorySeen(later.at, later.told.budget, "the story", device=later.told.device))
     later.post(m.ModelsListed(later.at, tuple(later.told.models.values())))
@@ -129,3 +129,33 @@ def test_an_appointment_is_met_just_in_time() -> None:
     mornings = [at % DAY / 3600 for at in ahead if at > 7 * DAY and at % DAY < 9 * 3600]
     assert len(mornings) >= 5
     assert all(8.0 < hour < 8.6 for hour in mornings)
+
+
+# --- when a drained model stays ----------------------------------------------------------------------------------
+
+
+def verdicts(jobs: Sequence[Job], host: Host) -> list[str]:
+    """Why nothing changed, as the policy said it at each step of a simulation."""
+    said: list[str] = []
+
+    def see(_: m.Fact, __: Sequence[m.Order], machine: Machine) -> None:
+        said.append(machine.state.verdict)
+
+    simulate(jobs, host, witness=see)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("pairs", "it is usually asked for together"), ("alternate-10s", "more than one after the next request")],
+)
+def test_what_is_wanted_again_stays(name: str, why: str) -> None:
+    """For a moment what usually comes in company, and until the next request what a known turn asks for again."""
+    assert any(why in verdict for verdict in verdicts(make(name), documented(38 * GB)))
+
+
+def test_by_chance_nothing_is_held() -> None:
+    """Poisson arrivals: nobody waits because of a guess."""
+    said = verdicts(mdp_world.exponential(0.2, 1, 10_000.0), mdp_world.host())
+    assert any("busy" in verdict for verdict in said)
+    assert not any("after the next request" in verdict for verdict in said)

@@ -8,7 +8,7 @@ from scheduler.core.state import CoreState
 from tests.promises.promise import RANK, Promise, alive, healthy, of
 from tests.world_model import World
 
-_HOLDS = re.compile("keeps its turn|stays: |stays for a moment")  # of the living: a turn, or that more should gather
+_HOLDS = re.compile("keeps its turn|stays: |stays for a moment")  # of the living: a turn, or what keeps a drained model
 
 
 class P3(Promise):
