@@ -75,8 +75,11 @@ class _Chances:
 
 def wait_of(state: CoreState, measured: Measured, name: str, ahead: int, due: float | None, now: float) -> Range | None:
     """Seconds until a request for model `name`, with `ahead` that run before it, gets its slot: the tenth and the
-    ninetieth per cent of what may come; None where something it depends on was never measured, or no change would
-    bring its model in now. `due` is when the change to it is forced at the latest, if it has not begun."""
+    ninetieth per cent of what may come; None where something it depends on was never measured, no change would bring
+    its model in now, or a person has stopped it. `due` is when the change to it is forced at the latest, if it has not
+    begun."""
+    if _stopped(state):
+        return None
     chances = _Chances(state, measured)
     model = state.models[name]
     draws = max(FEWEST, min(DRAWS, STEPS // max(1, ahead)))
@@ -89,6 +92,11 @@ def wait_of(state: CoreState, measured: Measured, name: str, ahead: int, due: fl
     except _Unknown:
         return None
     return round(soonest[draws // 10], 1), round(latest[draws * 9 // 10], 1)
+
+
+def _stopped(state: CoreState) -> bool:
+    """Whether it is for a person to say when anybody is served again."""
+    return state.paused is not None or bool(state.passthrough)
 
 
 def ahead_of(model: ModelState, cls: str, seq: float) -> int:
@@ -104,7 +112,9 @@ def ahead_of(model: ModelState, cls: str, seq: float) -> int:
 
 def due_of(state: CoreState, model: ModelState, cls: str, arrived: float) -> float | None:
     """When the policy forces the change to `model` for such a request, as `policies.default` reckons it; None where it
-    states no bound."""
+    states no bound, or while a person has stopped its clock."""
+    if _stopped(state):
+        return None
     if state.config.policy != "default" or cls not in dict(state.config.patience):
         return None
     world = WorldView(state, Sets(state.config, state.phase))

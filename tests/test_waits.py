@@ -95,6 +95,22 @@ def test_two_slots_are_faster_than_one() -> None:
     assert scene.waits("r3", 3.0) == [7.0, 7.0]
 
 
+def test_in_a_pause_there_is_no_number() -> None:
+    """Nobody is served before it ends, and no clock runs: neither a range nor a time when the scheduler must act."""
+    scene = Timed()
+    scene.arrive(QUALITY, "r0")
+    scene.load(QUALITY)
+    scene.ends("r0", after=4.0, status=200)
+    scene.arrive(QUALITY, "running")
+    scene.arrive(QUALITY, "r1")
+    assert scene.waits("r1") is not None
+    scene.tell(m.Paused(scene.at, "ada", None, "wait"))
+    told = scene.why("r1", measured=scene.measured)
+    assert told["wait"] is None
+    assert not any("must act" in each for each in told["sentences"])
+    assert scene.would_wait(QUALITY)["wait"] is None
+
+
 def test_a_change_under_way() -> None:
     """Coder leaves for quality: what is left of the answer that runs, its unload, the load, and nobody ahead."""
     scene = Timed()
