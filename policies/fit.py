@@ -101,6 +101,7 @@ def may_spare(world: World, busy: Sequence[Model]) -> frozenset[str]:
     there = beside(world, busy)
     room = world.budget - world.orphans - there.held
     fixed = any([model.pinned or model.stays_until for model in world.present])  # such a one may keep a whole set out
+    fixed = fixed or any([model.not_before for model in world.models.values()])  # and this passes by itself
     return frozenset(
         [
             model.name

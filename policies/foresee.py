@@ -87,12 +87,14 @@ def best(world: World) -> tuple[Plan, str] | float | None:
     found: tuple[Foreseen, Model, Plan] | None = None
     for name in dict.fromkeys(name for future in futures for group in future[:1] for name in group.weights):
         model = world.models[name]
-        if not _may_come(world, model) or not _in_time(world, model, futures):
+        if not _may_come(world, model):
             continue
         plan = world.plan(model)
         if plan is None or not plan.load or (plan.leave and not world.heard):  # a start sends nobody away
             continue
         slack = _slack(board, model, futures)
+        if not _in_time(world, model, futures, slack):
+            continue
         if slack > SOON:
             again = world.at + slack if again is None else min(world.at + slack, again)
             continue
@@ -137,13 +139,13 @@ def _may_come(world: World, model: Model) -> bool:
     return bool(world.sets_of(model.name))
 
 
-def _in_time(world: World, model: Model, futures: Sequence[Future]) -> bool:
-    """Whether it is mostly asked for before an idle limit would unload it again."""
+def _in_time(world: World, model: Model, futures: Sequence[Future], slack: float) -> bool:
+    """Whether, loaded when `slack` is over, it is mostly asked for before an idle limit would unload it again."""
     limit = world.idle_limit(model)
     if limit is None:
         return True
     nexts = [group for future in futures for group in future[:1] if model.name in group.weights]
-    return 2 * sum(group.when < limit for group in nexts) > len(nexts)
+    return 2 * sum(group.when - max(0.0, slack) < limit for group in nexts) > len(nexts)
 
 
 def company(world: World, leaving: Sequence[str]) -> float | None:

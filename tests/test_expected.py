@@ -74,7 +74,7 @@ def test_after_a_restart_nobody_is_sent_away_for_what_is_expected() -> None:
     assert later.machine.state.models["quality"].state == "ready"
 
 
-@pytest.mark.parametrize(("limit", "loaded"), [(5.0, False), (120.0, True)])
+@pytest.mark.parametrize(("limit", "loaded"), [(5.0, False), (25.0, True), (120.0, True)])
 def test_what_would_be_idle_before_it_is_asked_for_is_not_loaded_ahead(limit: float, loaded: bool) -> None:
     """Coder is asked for a minute from now: with an idle limit of 5 s it would have gone again by then."""
     story = told()

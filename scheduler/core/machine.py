@@ -131,6 +131,7 @@ class Machine:
     def _settle(self) -> list[m.Order]:
         """Expire, advance, repair and ask the policy, until nobody has anything more to do."""
         learned.pass_time(self.state)
+        rhythm.pass_time(self.state)
         orders = deadlines.expire(self.state) + restarts.order(self.state)
         for _ in range(SETTLED_BY_THEN):
             steps = wishes.grant(self.state, self._world) + operator.forward_replacements(self.state, self._world)

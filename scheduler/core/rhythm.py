@@ -12,6 +12,9 @@ from scheduler.core.state import CoreState, ModelState, Request
 FEW = 120.0  # seconds: of a shorter time nothing can be said
 FADES = 600.0  # seconds in which an arrival has faded to 1/e
 MOMENT = 3.0  # seconds: who comes within them of the first belongs to one group
+KNOWN = 2  # requests from which on it is known who is asked for
+STAY = 120.0  # seconds that a set stays, about
+EVEN = 0.7  # requests expected in a stay: as likely as not that somebody comes (1 - 1/e^0.7)
 GROUPS = 1000  # groups that are remembered
 
 
@@ -24,6 +27,17 @@ def arrived(state: CoreState, request: Request) -> None:
     model.pulse_at = state.at
     _join(state, Group(request.arrived, {request.model: WEIGHT[request.cls]}, request.session, request.seq))
     state.heard = True
+
+
+def pass_time(state: CoreState) -> None:
+    """Which members of a set are asked for often enough to come with the others. It is told in steps, each a revision:
+    plans must not change in between."""
+    few = len(state.history) < KNOWN
+    for model in state.models.values():
+        rides = few or rate(state, model) * STAY > EVEN
+        if rides != model.rides:
+            model.rides = rides
+            state.revision += 1
 
 
 def recall(state: CoreState) -> None:

@@ -159,6 +159,7 @@ class ModelState:
     anonymous: int = 0  # of them, those without a session
     arrived_sums: dict[str, float] = field(default_factory=dict)  # by class: when those in its queue arrived, added up
     pulse: float = 0.0  # requests that came, each fading with the time since
+    rides: bool = True  # worth loading with the others of its set, though nobody waits for it
     pulse_at: float = 0.0
     reprompt: float = 0.0  # seconds of prompt reading that its warm caches save those likely to come back
     preloads: dict[str, Request] = field(default_factory=dict)

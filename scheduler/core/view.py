@@ -5,15 +5,11 @@ from typing import Any, TypeVar
 
 from policies import fit
 from policies.world import Group, Model, Plan, World
-from scheduler.core import naming, rhythm, sizes, turns
+from scheduler.core import naming, sizes, turns
 from scheduler.core.config import Config, PhaseConfig
 from scheduler.core.state import CoreState, ModelState, Request, TransitionState
 
 T = TypeVar("T")
-
-FEW = 2  # requests from which on it is known who is asked for
-STAY = 120.0  # seconds that a set stays, about
-EVEN = 0.7  # requests expected in a stay: as likely as not that somebody comes (1 - 1/e^0.7)
 
 
 class Sets:
@@ -171,10 +167,7 @@ class WorldView:
 
     def rides(self, model: Model) -> bool:
         """Whether a member of a set that nobody waits for is worth loading with the others."""
-        state = self._state
-        if len(state.history) < FEW or model.name in self.home:
-            return True
-        return rhythm.rate(state, state.models[model.name]) * STAY > EVEN
+        return self._state.models[model.name].rides or model.name in self.home
 
     def first(self, model: Model) -> Request | None:
         """The waiting request of `model` to run next."""
