@@ -12,6 +12,7 @@ from policies import POLICIES, bound, default, fit
 from policies.verdict import Memo
 from scheduler.core import messages as m
 from scheduler.core.config import Config, PhaseConfig
+from scheduler.core.machine import Machine
 from scheduler.core.state import CoreState, ModelState
 from scheduler.core.view import Sets, WorldView
 from tests.promises import watchers
@@ -348,3 +349,24 @@ def test_every_change_says_why() -> None:
     story = a_story("arrive 1 quality agent")
     assert story.machine.state.transition is not None
     assert story.machine.state.transition.because == "1 waiting for quality (agent, 0 s); coder drained"
+
+
+def test_what_is_remembered_is_what_would_be_found_anew() -> None:
+    """Time passes and nothing else: a member of the set is not expected any more, so the other fits alone. The machine
+    that remembers its plans and a copy that remembers nothing (a journal's next file) find so at the same look."""
+    told = Told()
+    stage = "budget 38GB device 45GB; model x 26GB; model w 12GB; model a 13GB; set one x; set two w a; resident a"
+    for line in stage.split("; "):
+        told.tell(line)
+    story = Story(told)
+    for line in ("arrive 1 a", "ended 1", "arrive 2 x", "unloaded a", "loaded x", "arrive 3 w batch"):
+        story.tell(line)
+    assert story.machine.state.transition is None
+    looks = 0
+    while not story.machine.state.transition:
+        looks += 1
+        tick = m.Ticked(story.at + 10.0 * looks)
+        anew = Machine(copy.deepcopy(story.machine.state)).step(tick)
+        assert story.machine.step(tick) == anew
+    assert 2 < looks < 60
+    assert list(story.machine.state.transition.load) == ["w"]
