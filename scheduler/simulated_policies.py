@@ -9,7 +9,8 @@ from scheduler.settings_keys import nearest_name
 from scheduler.simulated_host import Machine, NoHost
 from scheduler.simulator import baselines
 from scheduler.simulator.measures import Result
-from scheduler.simulator.run import Witness, simulate
+from scheduler.simulator.run import Witness
+from scheduler.simulator.watch_bound import observed
 from scheduler.simulator.workload import Job
 
 RENAMED = {"ollama": "fifo", "llama-swap": "sets"}
@@ -40,9 +41,10 @@ def run(
     events: Sequence[m.Fact] = (),
     witness: Witness | None = None,
 ) -> Result:
-    """Play the jobs under the policy of that name. What others do hears of no `events` and has no `witness`."""
+    """Play the jobs under the policy of that name, its waits held to the bound where it states one. What others do
+    hears of no `events` and has no `witness`."""
     if name in POLICIES:
-        return simulate(jobs, stage.host, name, config=stage.under(name), events=events, witness=witness)
+        return observed(jobs, stage.host, name, config=stage.under(name), events=events, witness=witness)
     result = baselines.run(OTHERS[name], jobs, stage.host)
     result.policy = name
     return result

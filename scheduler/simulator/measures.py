@@ -37,6 +37,7 @@ class Result:
     loaded_bytes: int = 0
     makespan: float = 0.0  # seconds until the last request had ended
     notes: list[str] = field(default_factory=list)
+    past_bound: list[str] | None = None  # each wait past the stated bound B, in a sentence; None: no bound was watched
 
     @property
     def waits(self) -> list[float]:

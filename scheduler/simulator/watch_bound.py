@@ -79,6 +79,18 @@ def watched(
     jobs: Sequence[Job], host: Host, policy: str = "default", *, witness: Witness | None = None, **more: Any
 ) -> Result:
     """`simulate`, with the bound asserted where the policy states it. Raises BoundBroken."""
+    result = observed(jobs, host, policy, witness=witness, **more)
+    if result.past_bound:
+        raise BoundBroken(f"{len(result.past_bound)} requests waited past the bound; the first: {result.past_bound[0]}")
+    return result
+
+
+def observed(
+    jobs: Sequence[Job], host: Host, policy: str = "default", *, witness: Witness | None = None, **more: Any
+) -> Result:
+    """`simulate`, every step of it watched where the policy states the bound: `past_bound` tells who waited past it."""
+    if policy not in BOUNDED:
+        return simulate(jobs, host, policy, witness=witness, **more)
     watch = BoundWatch()
 
     def both(fact: m.Fact, orders: Sequence[m.Order], machine: Machine) -> None:
@@ -86,9 +98,8 @@ def watched(
         if witness is not None:
             witness(fact, orders, machine)
 
-    result = simulate(jobs, host, policy, witness=both if policy in BOUNDED else witness, **more)
-    if watch.broken:
-        raise BoundBroken(f"{len(watch.broken)} requests waited past the bound; the first: {watch.broken[0]}")
+    result = simulate(jobs, host, policy, witness=both, **more)
+    result.past_bound = list(map(str, watch.broken))
     return result
 
 
@@ -148,7 +159,8 @@ class BoundWatch:
         for name in [n for n in self._spells if n not in away]:
             del self._spells[name]
         for name in away:
-            self._spells.setdefault(name, Spell())
+            if name not in self._spells:
+                self._spells[name] = Spell()
         if isinstance(fact, m.Arrived | m.Returned) and fact.id in state.requests:
             spell = self._spells.get(state.requests[fact.id].model)
             if spell is not None:
@@ -204,10 +216,10 @@ class BoundWatch:
     def _surroundings(self, state: CoreState) -> None:
         """What those who wait may have to wait for now."""
         present = [state.models[name] for name in state.present]
-        started = (next(iter(model.running_ids)) for model in present if model.running_ids)
-        running = max((state.at - (state.requests[i].started or state.at) for i in started), default=0.0)
-        contended = dict.fromkeys(self._set_of(model.name) for model in present if model.serving)
-        contended.update((self._set_of(name), None) for name in state.demanded)
+        started = [next(iter(model.running_ids)) for model in present if model.running_ids]
+        running = max([state.at - (state.requests[i].started or state.at) for i in started], default=0.0)
+        names = [*(model.name for model in present if model.serving), *state.demanded]
+        contended = dict.fromkeys(map(self._set_of, names))
         floor, turn = self._floor(self._world), self._turn(self._world)
         for name, spell in self._spells.items():
             spell.floor = max(spell.floor, floor)
