@@ -20,8 +20,9 @@ from scheduler.simulator.optimum import Bound, bound
 from scheduler.simulator.workload import Job, WorkloadError, read
 from scheduler.units import UnitError, parse_size
 
-BAD = 2
-CODES = "Exit codes: 0 simulated, 2 something given cannot be used."
+PAST, BAD = 1, 2
+CODES = "Exit codes: 0 simulated, 1 somebody waited past the stated bound, 2 something given cannot be used."
+FIRST = 3  # of the waits past the bound that are told in full; --json tells all
 UNUSABLE = (SettingsError, UnitError, NoHost, WorkloadError)
 
 
@@ -42,6 +43,7 @@ def simulate(
     """Play workloads under a virtual clock: how long each class would wait, what would be loaded, and what that costs.
 
     J is the sum of weight x seconds waited (interactive 3, agent and helper 1, batch 0.5) and the seconds of loading.
+    Where the policy states a bound, every wait is held to it; one past it is an error, exit code 1.
     """
     try:
         settings = read_settings(config).settings
@@ -52,15 +54,18 @@ def simulate(
     except UNUSABLE as error:
         typer.echo(json.dumps({"error": str(error)}) if json_out else str(error), err=not json_out)
         raise typer.Exit(BAD) from None
-    told = []
+    told, past = [], False
     for file, jobs in workloads:
         results = [run(name, jobs, stage) for name in names]
+        past = past or any(result.past_bound for result in results)
         least = bound(jobs, stage.host, results[0]) if clairvoyant else None
         told.append(_content(file, stage, results, least))
         if not json_out:
             _show(file, jobs, stage, results, least)
     if json_out:
         typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+    if past:
+        raise typer.Exit(PAST)
 
 
 def _size(text: str | None) -> int | None:
@@ -85,6 +90,9 @@ def _show(file: Path, jobs: Sequence[Job], stage: Machine, results: Sequence[Res
     for result in results:
         if result.unserved:
             out.print(f"{result.policy}: {result.unserved} requests were refused or never served")
+        if result.past_bound is not None:
+            told = [f"waits past its stated bound: {len(result.past_bound)}", *result.past_bound[:FIRST]]
+            out.print(f"{result.policy}: {'; '.join(told)}", soft_wrap=True)
         for note in result.notes:
             out.print(f"{result.policy}: {note}")
     if least is not None:

@@ -61,6 +61,7 @@ def content(result: Result) -> dict[str, Any]:
         "makespan": result.makespan,
         "j": result.j,
         "classes": {cls: _waits(part) for cls, part in parts(result) if cls != ALL},
+        "past_bound": result.past_bound,
         "notes": result.notes,
     }
 

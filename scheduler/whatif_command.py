@@ -19,8 +19,12 @@ from scheduler.simulated_policies import checked_policies
 from scheduler.simulator.workload import Job, write
 from scheduler.units import UnitError, parse_duration, parse_size
 
-BAD = 2
-CODES = "Exit codes: 0 told, 2 something given cannot be used, or nothing was asked in that time."
+PAST, BAD = 1, 2
+CODES = (
+    "Exit codes: 0 told, 1 somebody would have waited past the stated bound, 2 something given cannot be used, "
+    "or nothing was asked in that time."
+)
+FIRST = 3  # of the waits past the bound that are told in full; --json tells all
 DAYS = {"today": 0, "yesterday": 1}  # days ago
 ADVICE = 'write "today", "yesterday", a day such as 2026-11-23, a moment such as 2026-11-23T14:00, or a time such as 6h'
 
@@ -61,7 +65,8 @@ def whatif(
 
     A request that came within five minutes of the end of its session's last one follows that again, with the same
     pause; any other comes at its own time. Services and load seconds are those that were measured. No name of a client,
-    no key and no word of a prompt is in a journal, nor in what this writes.
+    no key and no word of a prompt is in a journal, nor in what this writes. Where the policy states a bound, every wait
+    that is played is held to it; one past it is an error, exit code 1.
     """
     try:
         if picture_file is not None:
@@ -81,6 +86,8 @@ def whatif(
         typer.echo(json.dumps(_content(recorded, jobs, courses), indent=2, ensure_ascii=False))
     else:
         _show(recorded, jobs, courses)
+    if any(course.result.past_bound for course in courses):
+        raise typer.Exit(PAST)
 
 
 def _changes(policies: list[str] | None, budget: str | None, phase: str | None) -> list[again.Change]:
@@ -179,6 +186,9 @@ def _show(recorded: Recorded, jobs: Sequence[Job], courses: Sequence[again.Cours
     for result in results:
         if result.unserved:
             out.print(f"{result.policy}: {result.unserved} requests were refused or never served")
+        if result.past_bound is not None:
+            told = [f"waits past its stated bound: {len(result.past_bound)}", *result.past_bound[:FIRST]]
+            out.print(f"{result.policy}: {'; '.join(told)}", soft_wrap=True)
 
 
 def _left_out(recorded: Recorded) -> list[str]:

@@ -182,3 +182,20 @@ def test_a_missing_workload_is_told_before_the_budget(tmp_path: Path) -> None:
     missing = tmp_path / "none.jsonl"
     assert "none.jsonl" in run("--trace", missing, "--budget", "30GB", code=2)
     assert run("--trace", missing, "--policy", "bogus", code=2).count("known are") == 1
+
+
+def test_every_wait_is_held_to_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the default states is looked at in every simulation; where it waits longer than it says, that is an error,
+    told with who waited, how long and the bound's terms. Who states no bound is not held to one."""
+    trace = Path(__file__).parent / "data" / "workloads" / "starvation.0.jsonl.gz"
+    words = ("--trace", trace, "--budget", "38GB", "--policy", "default")
+    assert "default: waits past its stated bound: 0" in run(*words)
+    ((ours, ollama),) = [told["policies"] for told in figures(*words, "--policy", "ollama")]
+    assert (ours["past_bound"], ollama["past_bound"]) == ([], None)
+    monkeypatch.setattr("policies.default.floor", lambda world: 1e5)
+    text = run(*words, code=1)
+    assert "waits past its stated bound: 1; " in text
+    assert "(interactive) has waited" in text
+    assert "the larger of patience 150.0 and floor" in text
+    (broken,) = json.loads(run(*words, "--json", code=1))
+    assert broken["policies"][0]["past_bound"][0] in text

@@ -170,6 +170,24 @@ def test_the_same_policy_and_budget_give_the_same(tmp_path: Path) -> None:
     assert f"better: J {roomy['j']:.0f} instead of {same['j']:.0f}" in roomy["verdict"]
 
 
+def test_every_wait_that_is_played_is_held_to_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was, simulated again, and what would have been keep the bound where the policy states one; where a policy
+    waits longer than it says, that is an error, told with who waited, how long and the bound's terms."""
+    jobs = read(Path(__file__).parent / "data" / "workloads" / "starvation.0.jsonl.gz")
+    files, _ = journal(tmp_path, jobs, documented(38 * GB))
+    content = json.loads(told(*named(files), "--policy", "fifo", "--json"))
+    courses = [content["as_it_was"], content["simulated_as_it_was"], *content["would_have_been"]]
+    assert [each["past_bound"] for each in courses] == [None, [], None]
+    assert "the same, simulated: waits past its stated bound: 0" in told(*named(files))
+    monkeypatch.setattr("policies.default.floor", lambda world: 1e5)
+    text = told(*named(files), code=1)
+    assert "the same, simulated: waits past its stated bound: 1; " in text
+    assert "(interactive) has waited" in text
+    assert "longest running request" in text
+    broken = json.loads(told(*named(files), "--json", code=1))
+    assert broken["simulated_as_it_was"]["past_bound"][0] in text
+
+
 def test_policies_of_others_and_phases_can_be_asked_for(tmp_path: Path) -> None:
     """Each policy gets a row; an unknown one, or a phase that was not there, is told."""
     files, _ = journal(tmp_path, DEMAND, documented(38 * GB))
