@@ -70,7 +70,7 @@ def stays(world: World, model: Model, plan: Plan) -> float | None:
     futures = _futures(world)
     if len(futures) < TWO:
         return None
-    said = _compared(world, Board(world), model, futures)
+    said = _compared(Board(world), model, futures)
     return -said.saves if said.clearly < 0 else None
 
 
@@ -98,7 +98,7 @@ def best(world: World) -> tuple[Plan, str] | float | None:
         if slack > SOON:
             again = world.at + slack if again is None else min(world.at + slack, again)
             continue
-        said = _compared(world, board, model, futures)
+        said = _compared(board, model, futures)
         if said.clearly > 0 and (found is None or said.saves > found[0].saves):
             found = (said, model, plan)
     if found is None:
@@ -121,7 +121,7 @@ def _slack(board: Board, model: Model, futures: Sequence[Future]) -> float:
     return earliest - board.takes(model.name) - max(SOON, min(spread, MARGIN * earliest))
 
 
-def _compared(world: World, board: Board, model: Model, futures: Sequence[Future]) -> Foreseen:
+def _compared(board: Board, model: Model, futures: Sequence[Future]) -> Foreseen:
     board.begin()
     saved = [board.best(future, "stay") - board.best(future, model.name) for future in futures]
     if board.exhausted:

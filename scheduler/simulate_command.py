@@ -22,7 +22,6 @@ from scheduler.units import UnitError, parse_size
 
 PAST, BAD = 1, 2
 CODES = "Exit codes: 0 simulated, 1 somebody waited past the stated bound, 2 something given cannot be used."
-FIRST = 3  # of the waits past the bound that are told in full; --json tells all
 UNUSABLE = (SettingsError, UnitError, NoHost, WorkloadError)
 
 
@@ -88,11 +87,8 @@ def _show(file: Path, jobs: Sequence[Job], stage: Machine, results: Sequence[Res
     out.print(f"load/unload x slots: {loads}", soft_wrap=True)
     out.print(tables.table(results, str(file)))
     for result in results:
-        if result.unserved:
-            out.print(f"{result.policy}: {result.unserved} requests were refused or never served")
-        if result.past_bound is not None:
-            told = [f"waits past its stated bound: {len(result.past_bound)}", *result.past_bound[:FIRST]]
-            out.print(f"{result.policy}: {'; '.join(told)}", soft_wrap=True)
+        for text in tables.remarks(result):
+            out.print(text, soft_wrap=True)
         for note in result.notes:
             out.print(f"{result.policy}: {note}")
     if least is not None:

@@ -12,6 +12,7 @@ from scheduler.simulator.measures import Result
 WIDE = 120  # columns where nobody looks at a screen: no figure is cut
 ALL = "all"
 HEADINGS = ("policy", "class", "requests", "mean", "p50", "p95", "p99", "max", "loads", "load s", "GB", "makespan", "J")
+FIRST = 3  # of the waits past the bound that are told in full; --json tells all
 
 
 def console() -> Console:
@@ -47,6 +48,15 @@ def _cells(result: Result, cls: str, part: Result) -> list[str]:
         return cells
     cells += [str(result.loads), f"{result.load_seconds:.0f}", f"{result.loaded_bytes / 1e9:.0f}"]
     return [*cells, f"{result.makespan:.0f}", f"{result.j:.0f}"]
+
+
+def remarks(result: Result) -> Iterator[str]:
+    """What a table of it leaves out: who was not served, and who waited past the bound that the policy states."""
+    if result.unserved:
+        yield f"{result.policy}: {result.unserved} requests were refused or never served"
+    if result.past_bound is not None:
+        told = [f"waits past its stated bound: {len(result.past_bound)}", *result.past_bound[:FIRST]]
+        yield f"{result.policy}: {'; '.join(told)}"
 
 
 def content(result: Result) -> dict[str, Any]:

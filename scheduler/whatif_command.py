@@ -24,7 +24,6 @@ CODES = (
     "Exit codes: 0 told, 1 somebody would have waited past the stated bound, 2 something given cannot be used, "
     "or nothing was asked in that time."
 )
-FIRST = 3  # of the waits past the bound that are told in full; --json tells all
 DAYS = {"today": 0, "yesterday": 1}  # days ago
 ADVICE = 'write "today", "yesterday", a day such as 2026-11-23, a moment such as 2026-11-23T14:00, or a time such as 6h'
 
@@ -184,11 +183,8 @@ def _show(recorded: Recorded, jobs: Sequence[Job], courses: Sequence[again.Cours
     if not others:
         out.print("nothing else was asked about: add --policy, --budget or --phase to see whether that would be better")
     for result in results:
-        if result.unserved:
-            out.print(f"{result.policy}: {result.unserved} requests were refused or never served")
-        if result.past_bound is not None:
-            told = [f"waits past its stated bound: {len(result.past_bound)}", *result.past_bound[:FIRST]]
-            out.print(f"{result.policy}: {'; '.join(told)}", soft_wrap=True)
+        for text in tables.remarks(result):
+            out.print(text, soft_wrap=True)
 
 
 def _left_out(recorded: Recorded) -> list[str]:

@@ -494,7 +494,7 @@ def test_loading_ahead_counts_what_a_wrong_guess_throws_away() -> None:
     def saves(asked: str, reprompt: float) -> float:
         model.reprompt = reprompt
         followed = (board.Next(100.0, {asked: 3.0}),)
-        return foresee._compared(world, board.Board(world), world.models["right"], [followed] * 3).saves
+        return foresee._compared(board.Board(world), world.models["right"], [followed] * 3).saves
 
     for asked in ("right", "fast"):
         assert saves(asked, 0.0) - saves(asked, 100.0) == pytest.approx(100.0 if asked == "fast" else 0.0)
