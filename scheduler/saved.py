@@ -41,6 +41,7 @@ class Learned:
     first_byte_per_byte: Seconds | None = None
     load_cold: Seconds | None = None
     load_warm: Seconds | None = None
+    load_off: Seconds | None = None
     token_bytes: Seconds | None = None
     read_seconds: Seconds | None = None
     write_seconds: Seconds | None = None
@@ -160,7 +161,7 @@ def apply(saved: Saved, fresh: Machine, ahead: float) -> Machine:
             state.models[name] = model
         for each in fields(Learned):
             setattr(model, each.name, getattr(learned, each.name))
-        sizes.refresh(state, model)
+    sizes.refresh_all(state)  # what one has learned tells of the others, too
     for name, prompts in saved.warm.items():
         if name in saved.models:  # it counts if the model is still resident, as long as it is
             state.models[name].warm = {p.session: Warm(p.tokens, min(p.at - ahead, state.at)) for p in prompts}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from policies import board, foresee
+from scheduler import saved
 from scheduler.core import learned, messages as m, sizes
 from scheduler.core.config import Config, ModelConfig
 from scheduler.core.machine import Machine
@@ -251,6 +252,25 @@ def test_a_load_from_the_cache_says_nothing_of_one_from_disk() -> None:
     assert model.load_seconds == 1.0
     story.residents(["medium"])
     assert model.load_seconds == 20.0  # somebody else loaded it
+
+
+def test_a_first_load_tells_how_fast_the_disk_is() -> None:
+    """What was never loaded is believed to be off by as much as the first loads of the others were, and not beyond
+    four times; a restart does not forget it."""
+    story = a_story("arrive 1 small", "wait 10s", "loaded small", "ended 1", stage=TWO)
+    models = story.machine.state.models
+    assert [models[name].load_seconds for name in ("small", "medium", "large")] == [10.0, 40.0, 70.0]
+    for line in turn("medium", "small", "10s"):
+        story.tell(line)
+    assert models["large"].load_seconds == pytest.approx(35.0)  # between twice and half
+    again = saved.apply(saved.saved_of(story.machine.state, 0.0), a_story(stage=TWO).machine, 0.0)
+    assert again.state.models["large"].load_seconds == pytest.approx(35.0)
+
+
+def test_a_first_load_in_which_the_machine_slept_counts_for_four_times_what_was_believed() -> None:
+    """Nothing that was never loaded is put off for hours because of it."""
+    story = a_story("arrive 1 small", "wait 2h", "loaded small", stage=TWO)
+    assert story.machine.state.models["large"].load_seconds == 140.0
 
 
 def test_one_outlier_counts_for_four_times_the_mean() -> None:

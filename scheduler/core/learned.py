@@ -47,6 +47,8 @@ def loaded(state: CoreState, model: ModelState, took: float) -> None:
     if is_warm(state, model):
         model.load_warm = mean(model.load_warm, took)
     else:
+        if model.load_cold is None:
+            model.load_off = took / _believed(model)
         model.load_cold = mean(model.load_cold, took)
     model.load_learned = mean(model.load_learned, took)
     model.fresh = True
@@ -66,14 +68,30 @@ def is_warm(state: CoreState, model: ModelState) -> bool:
 
 def load_seconds(state: CoreState, model: ModelState) -> float:
     """What the next load would take."""
-    known = model.load_warm if is_warm(state, model) else model.load_cold
+    known = model.load_warm if is_warm(state, model) else None
+    if known is None:
+        known = model.load_cold  # from the cache it takes no longer
     if known is not None:
         return known
-    reckoned = model.size / LOAD_BYTES_PER_SECOND
-    if model.load_learned is None:
-        return reckoned
-    never_cold = model.load_cold is None and model.load_warm is not None
-    return max(model.load_learned, reckoned) if never_cold else model.load_learned
+    if model.load_warm is not None:
+        return max(model.load_warm, model.load_learned or 0.0, _reckoned(model))
+    return _off(state) * _believed(model)
+
+
+def _believed(model: ModelState) -> float:
+    """What a load would take by what was known before the first one was measured."""
+    return model.load_learned if model.load_learned is not None else _reckoned(model)
+
+
+def _reckoned(model: ModelState) -> float:
+    return max(1, model.size) / LOAD_BYTES_PER_SECOND
+
+
+def _off(state: CoreState) -> float:
+    """By what factor first loads were off from what was believed of them (geometric mean, within FAR either way): the
+    disk is the same for all, so a model that was never loaded is believed to be off as much."""
+    offs = [math.log(model.load_off) for model in state.models.values() if model.load_off]
+    return min(max(math.exp(math.fsum(offs) / len(offs)), 1 / FAR), FAR) if offs else 1.0
 
 
 def came(model: ModelState) -> None:
