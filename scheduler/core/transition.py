@@ -122,11 +122,13 @@ def _unload_drained(state: CoreState, transition: TransitionState) -> list[Order
 
 def _load_next(state: CoreState, world: WorldView, transition: TransitionState) -> list[Order]:
     model = state.models[transition.load[0]]
-    if model.state != "absent" or model.replacing:  # what is being overwritten is planned for anew afterwards
-        if model.state != "loading":
-            transition.load.pop(0)
-            return _load_next(state, world, transition) if transition.load else []
+    if model.state == "loading":
         return []
+    if model.state != "absent" or model.replacing:  # what is being overwritten is planned for anew afterwards
+        return _without_first(state, world, transition)
+    if transition.cause == "demand" and (other := _rather(state, world, transition, model)) is not None:
+        dropped = Record(model.name, "load dropped", f"nobody waits for it, and somebody does for {other}")
+        return [dropped, *_without_first(state, world, transition)]
     if not fit.admits(world, model, fit.beside(world, world.present)):
         model.not_before = state.at + 1.0  # what changed underneath is looked at again before another plan
         return abort(state, f"{model.name} does not fit any more")
@@ -137,6 +139,28 @@ def _load_next(state: CoreState, world: WorldView, transition: TransitionState) 
     if transition.first_order is None:
         transition.first_order = state.at
     return [Load(model.name, transition.because)]
+
+
+def _without_first(state: CoreState, world: WorldView, transition: TransitionState) -> list[Order]:
+    transition.load.pop(0)
+    if transition.load:
+        return _load_next(state, world, transition)
+    state.transition = None
+    return []
+
+
+def _rather(state: CoreState, world: WorldView, transition: TransitionState, model: ModelState) -> str | None:
+    """Whom somebody waits for, who came after the change was decided and is not in it, while `model` was only to ride
+    along: its load would keep the next change from beginning. None where there is nobody, or `model` has its own claim.
+    """
+    if model.waiting or model.wishes or model.keep or model.name in world.home:
+        return None
+    return next((other.name for other in world.demanded if _only_away(state, other, transition)), None)
+
+
+def _only_away(state: CoreState, model: ModelState, transition: TransitionState) -> bool:
+    may = model.state == "absent" and model.installed and not model.replacing and model.not_before <= state.at
+    return may and model.name not in transition.load
 
 
 def _free_of_probes(state: CoreState, model: ModelState, because: str) -> list[Order]:
