@@ -44,7 +44,9 @@ class Silent(Exception):
     """No daemon of ours answers at `url`."""
 
     def __init__(self, url: str, why: str) -> None:
-        super().__init__(f"no scheduler answers at {url}: {why}")
+        super().__init__(
+            f"no scheduler answers at {url}: {why}; `ollama-scheduler serve` starts one, --url names another"
+        )
         self.url = url
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import signal
@@ -80,7 +81,8 @@ async def _serve(daemon: Daemon, say: Callable[[str], None]) -> int:
         await daemon.run(lambda: _introduce(daemon, say))
     except OSError as error:
         cannot = f"keep anything in {folder}" if error.filename else f"serve on {settings.listen}"
-        typer.echo(f"cannot {cannot}: {error.strerror or error}", err=True)
+        advice = "; end who listens there, or set another `listen`" if error.errno == errno.EADDRINUSE else ""
+        typer.echo(f"cannot {cannot}: {error.strerror or error}{advice}", err=True)
         return BAD
     except IllegalMove as error:
         typer.echo(f"a bug ended the daemon: {error}; `ollama-scheduler journal verify` replays it", err=True)

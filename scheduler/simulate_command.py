@@ -83,7 +83,9 @@ def _show(file: Path, jobs: Sequence[Job], stage: Machine, results: Sequence[Res
         f"{model.name} {gigabytes(model.size)} {model.load:g}/{model.unload:g} s x{model.parallel}"
         for model in stage.host.models
     )
-    out.print(f"{len(jobs)} requests, {gigabytes(stage.host.budget)} ({stage.budget_from}), phase {stage.config.phase}")
+    budget = f"{gigabytes(stage.host.budget)} ({stage.budget_from})"
+    gates = "on" if stage.host.gates else "off"
+    out.print(f"{len(jobs)} requests, {budget}, phase {stage.config.phase}, Ollama's gates {gates}", soft_wrap=True)
     out.print(f"load/unload x slots: {loads}", soft_wrap=True)
     out.print(tables.table(results, str(file)))
     for result in results:

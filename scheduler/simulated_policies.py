@@ -47,4 +47,6 @@ def run(
         return observed(jobs, stage.host, name, config=stage.under(name), events=events, witness=witness)
     result = baselines.run(OTHERS[name], jobs, stage.host)
     result.policy = name
+    if name == "ollama" and not stage.host.gates:
+        result.notes.append("Ollama's 80 % rule for a load beside others holds for it all the same")
     return result

@@ -54,6 +54,7 @@ def test_a_taken_port_ends_it_with_two_and_says_which(
     line = one_line(capsys.readouterr().err)
     assert line.startswith(f"cannot serve on {listen}: ")
     assert "address already in use" in line.lower()
+    assert line.endswith("set another `listen`")
 
 
 @pytest.mark.parametrize("below", [False, True])

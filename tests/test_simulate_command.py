@@ -112,10 +112,18 @@ def test_the_configuration_counts(tmp_path: Path) -> None:
 def test_people_get_a_table(tmp_path: Path) -> None:
     """What nobody reads by a script has a block a policy, its classes below it, and nothing cut off."""
     text = run("--trace", written(tmp_path, *TRACE), "--budget", "38GB")
-    assert "4 requests, 38.0 GB (as asked), phase normal" in text
+    assert "4 requests, 38.0 GB (as asked), phase normal, Ollama's gates off" in text
     rows = [line.split() for line in text.splitlines()]
     assert [row[0] for row in rows if row[1:2] == ["all"]] == ["default", "ollama", "llama-swap"]
     assert sum(row[:1] == ["interactive"] for row in rows) == 3
+    assert "ollama: Ollama's 80 % rule for a load beside others holds for it all the same" in text
+
+
+def test_it_is_said_whether_the_gates_are_on(tmp_path: Path) -> None:
+    """On for all of them: nothing needs to be said of Ollama's own rule."""
+    text = run("--trace", written(tmp_path, *TRACE), "--budget", "38GB", "--gates")
+    assert "Ollama's gates on" in text
+    assert "80 %" not in text
 
 
 @pytest.mark.parametrize(
