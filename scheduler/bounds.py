@@ -67,7 +67,7 @@ def bounds(state: CoreState, now: float) -> Bounds:
         policy=state.config.policy,
         phase=state.phase,
         stated=stated,
-        unbounded=[UNBOUNDED] if stated else [],
+        unbounded=[UNBOUNDED, *_not_counted(state, now)] if stated else [],
         longest_running=_longest_running(state, now),
         longest_seen=max((past.service for past in state.history.values() if past.service is not None), default=None),
         give_up=state.config.give_up,
@@ -159,6 +159,25 @@ def _longest_running(state: CoreState, now: float) -> float | None:
     return round(max(ages), 3) if ages else None
 
 
+def _not_counted(state: CoreState, now: float) -> list[str]:
+    """What holds now and puts changes off without counting towards the bound."""
+    found = []
+    if state.passthrough:
+        found.append(f"passthrough by {state.passthrough}, in which nothing is scheduled")
+    if state.paused is not None:
+        until = state.paused.until
+        rest = "until it is resumed" if until is None else f"for {max(0.0, until - now):.0f} s yet"
+        found.append(f"the pause by {state.paused.owner}, {rest}")
+    for pin in state.pins.values():
+        rest = f"for {max(0.0, pin.until - now):.0f} s yet"
+        found.append(f"the pin of {short(pin.model)} by {pin.owner}, {rest}, against what does not fit beside it")
+    if state.ollama != "up":
+        found.append("the time in which Ollama does not answer")
+    if state.memory_is_short:
+        found.append("the time in which memory is short")
+    return found
+
+
 def _sentences(answer: Bounds) -> list[str]:
     if not answer["stated"]:
         return [
@@ -188,6 +207,7 @@ def _sentences(answer: Bounds) -> list[str]:
         f"Unbounded: the longest running request, which nobody ends; {known}{running}. Whoever has waited "
         f"{answer['give_up']:.0f} s is refused in any case."
     )
+    said += [f"Not counted either: {each}." for each in answer["unbounded"][1:]]
     return said
 
 

@@ -101,3 +101,27 @@ def test_a_policy_without_a_bound_says_so() -> None:
     assert not told["stated"]
     assert told["classes"] == []
     assert "states no bound" in told["sentences"][0]
+
+
+def test_what_puts_changes_off_now_is_named() -> None:
+    """A pin, a pause, passthrough and an absent Ollama do not count towards the bound: each is said while it lasts."""
+    scene = Scene(replace(CONFIG, policy="default"))
+
+    def beside() -> list[str]:
+        told = bounds(scene.machine.state, scene.at)
+        assert [f"Not counted either: {each}." for each in told["unbounded"][1:]] == [
+            each for each in told["sentences"] if each.startswith("Not counted")
+        ]
+        return told["unbounded"][1:]
+
+    assert beside() == []
+    scene.tell(m.Pinned(scene.at, CODER, scene.at + 90.0, "ada"))
+    assert beside() == ["the pin of qwen2.5-coder:32b-instruct by ada, for 90 s yet, against what does not fit beside it"]
+    scene.tell(m.Unpinned(scene.at, CODER, "ada"))
+    scene.tell(m.Paused(scene.at, "ada", None))
+    assert beside() == ["the pause by ada, until it is resumed"]
+    scene.tell(m.Resumed(scene.at, "ada"))
+    scene.tell(m.OllamaDown(scene.at, "gone"))
+    assert beside() == ["the time in which Ollama does not answer"]
+    scene.tell(m.PassthroughSet(scene.at, True, "ada"))
+    assert beside()[0] == "passthrough by ada, in which nothing is scheduled"
