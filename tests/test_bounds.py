@@ -116,7 +116,8 @@ def test_what_puts_changes_off_now_is_named() -> None:
 
     assert beside() == []
     scene.tell(m.Pinned(scene.at, CODER, scene.at + 90.0, "ada"))
-    assert beside() == ["the pin of qwen2.5-coder:32b-instruct by ada, for 90 s yet, against what does not fit beside it"]
+    (pin,) = beside()
+    assert pin == "the pin of qwen2.5-coder:32b-instruct by ada, for 90 s yet, against what does not fit beside it"
     scene.tell(m.Unpinned(scene.at, CODER, "ada"))
     scene.tell(m.Paused(scene.at, "ada", None))
     assert beside() == ["the pause by ada, until it is resumed"]
