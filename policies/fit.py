@@ -5,11 +5,13 @@ OLLAMA_MAX_LOADED_MODELS are loaded and its prediction is at most 80 % of the fr
 takes it. Our own gate is the budget.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from policies.world import Model, Plan, World
 
+SELDOM = 0.25  # of its load seconds, what a model that is seldom asked for counts where one of several must leave
 EVERY_ORDER = 6  # models of which every order is tried; of more only the given one, since orders grow as n!
 
 
@@ -80,7 +82,7 @@ def plan_for(world: World, wanted: Model) -> Plan | None:
         return plan_within(world, wanted, with_kept(world, (wanted.name,)))
     if len(plans) == 1:
         return plans[0]
-    return min(plans, key=lambda plan: (sum(world.models[name].size for name in plan.leave), plan.load))
+    return min(plans, key=lambda plan: (_bytes(world, plan.leave), plan.load))
 
 
 def with_kept(world: World, members: Sequence[str]) -> Sequence[str]:
@@ -113,10 +115,11 @@ def may_spare(world: World, busy: Sequence[Model]) -> frozenset[str]:
 
 
 def _has_room(world: World, wanted: Model, room: int) -> bool:
-    """Whether `room` bytes hold `wanted` with a set, or alone where it can come with none."""
+    """Whether `room` bytes hold `wanted` with what is needed of a set, or alone where it can come with none."""
     sets = [_loadable(world, wanted, with_kept(world, members)) for members in world.sets_of(wanted.name)]
     for members in sets:
-        if sum([model.size for model in members if not model.usable]) <= room:
+        needed = [model for model in members if not model.usable and (model is wanted or _needed(world, model))]
+        if sum([model.size for model in needed]) <= room:
             return True
     return not any(holdable(world, members) for members in sets)
 
@@ -139,15 +142,46 @@ def _stays(world: World, model: Model, plan: Plan) -> bool:
 
 
 def _any_plan(world: World, wanted: Model, members: Sequence[str]) -> Plan | None:
-    """The plan for one set: keep as much as fits, and reload members only if no order lets the others in."""
+    """The plan for one set. Members that nobody needs now are let go or left behind where that costs less."""
     loadable = _loadable(world, wanted, members)
+    plan = _plan_of(world, loadable, _worth)
+    if plan is None or not plan.leave:
+        return plan
+    needed = [model for model in loadable if model.name == wanted.name or _needed(world, model)]
+    if len(needed) == len(loadable):
+        return plan
+    others = [_plan_of(world, needed, by) for by in (_worth, _largest)]
+    return min([plan, *filter(None, others)], key=lambda each: _missed(world, each, loadable))
+
+
+def _needed(world: World, model: Model) -> bool:
+    return _claimed(model) or model.serving > 0 or model.pinned or model.name in world.home
+
+
+def _missed(world: World, plan: Plan, members: Sequence[Model]) -> tuple[float, int]:
+    """What loading again what a plan sends away or leaves behind would take, in seconds, and how many bytes leave. What
+    is asked for seldom counts SELDOM times."""
+    away = {name: None for name in plan.leave if name not in plan.load}
+    away |= {model.name: None for model in members if not model.usable and model.name not in plan.load}
+    missed = [world.models[name] for name in away]
+    seconds = sum(model.load_seconds * (1.0 if world.rides(model) else SELDOM) for model in missed)
+    return seconds, _bytes(world, plan.leave)
+
+
+def _bytes(world: World, names: Sequence[str]) -> int:
+    return sum(world.models[name].size for name in names)
+
+
+def _plan_of(world: World, loadable: Sequence[Model], by: Callable[[World, Model], Any]) -> Plan | None:
+    """The plan that has `loadable` together: keep as much else as fits, what is most `by` first; reload some only if no
+    order lets the others in."""
     missing = _wanted_first([model for model in loadable if not model.usable])
     kept = [model for model in loadable if model.usable]
     unusable = tuple(model.name for model in missing if model.state == "ready")
     taken = {model.name for model in loadable}
     others = [model for model in world.present if model.name not in taken]
     if len(others) > 1:
-        others.sort(key=lambda model: _worth(world, model), reverse=True)
+        others.sort(key=lambda model: by(world, model), reverse=True)
     for keep in range(len(others), -1, -1):
         order = loading_order(world, missing, beside(world, kept + others[:keep]))
         if order is not None:
@@ -189,6 +223,11 @@ def _worth(world: World, model: Model) -> tuple[bool, bool, bool, float, str]:
     return (fast, model.keep, model.waiting + model.serving > 0, model.last_used, model.name)
 
 
+def _largest(world: World, model: Model) -> tuple[bool, bool, bool, int, str]:
+    """The same, but the larger one stays rather than what was used last."""
+    return (*_worth(world, model)[:3], model.size, model.name)
+
+
 def _loadable(world: World, wanted: Model, members: Sequence[str]) -> list[Model]:
     return [model for name in members if _may_come(world, model := world.models[name], wanted)]
 
@@ -199,7 +238,11 @@ def _may_come(world: World, model: Model, wanted: Model) -> bool:
     if model.name == wanted.name or model.usable:
         return True
     may = model.installed and not model.replacing and not model.sent_away and model.not_before <= world.at
-    return may and (bool(model.waiting or model.wishes) or model.keep or world.rides(model))
+    return may and (_claimed(model) or world.rides(model))
+
+
+def _claimed(model: Model) -> bool:
+    return bool(model.waiting or model.wishes or model.keep)
 
 
 def _wanted_first(models: Sequence[Model]) -> list[Model]:
