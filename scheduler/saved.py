@@ -41,7 +41,7 @@ class Learned:
     first_byte_per_byte: Seconds | None = None
     load_cold: Seconds | None = None
     load_warm: Seconds | None = None
-    load_off: Seconds | None = None
+    load_believed: Seconds | None = None
     token_bytes: Seconds | None = None
     read_seconds: Seconds | None = None
     write_seconds: Seconds | None = None

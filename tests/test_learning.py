@@ -254,23 +254,50 @@ def test_a_load_from_the_cache_says_nothing_of_one_from_disk() -> None:
     assert model.load_seconds == 20.0  # somebody else loaded it
 
 
-def test_a_first_load_tells_how_fast_the_disk_is() -> None:
-    """What was never loaded is believed to be off by as much as the first loads of the others were, and not beyond
-    four times; a restart does not forget it."""
+def test_first_loads_tell_how_fast_the_disk_is() -> None:
+    """What was never loaded is believed to be off by as much as the loads of the others were, by their bytes, 5 GB that
+    were not off beside them; a restart does not forget it."""
     story = a_story("arrive 1 small", "wait 10s", "loaded small", "ended 1", stage=TWO)
     models = story.machine.state.models
-    assert [models[name].load_seconds for name in ("small", "medium", "large")] == [10.0, 40.0, 70.0]
+    twice = 2 ** (5 / (5 + 5))
+    assert models["small"].load_seconds == 10.0
+    assert [models[name].load_seconds for name in ("medium", "large")] == pytest.approx([20 * twice, 35 * twice])
     for line in turn("medium", "small", "10s"):
         story.tell(line)
-    assert models["large"].load_seconds == pytest.approx(35.0)  # between twice and half
+    between = 2 ** ((5 - 20) / (5 + 5 + 20))
+    assert models["large"].load_seconds == pytest.approx(35 * between)
     again = saved.apply(saved.saved_of(story.machine.state, 0.0), a_story(stage=TWO).machine, 0.0)
-    assert again.state.models["large"].load_seconds == pytest.approx(35.0)
+    assert again.state.models["large"].load_seconds == pytest.approx(35 * between)
 
 
-def test_a_first_load_in_which_the_machine_slept_counts_for_four_times_what_was_believed() -> None:
-    """Nothing that was never loaded is put off for hours because of it."""
-    story = a_story("arrive 1 small", "wait 2h", "loaded small", stage=TWO)
-    assert story.machine.state.models["large"].load_seconds == 140.0
+def test_a_small_model_says_little_of_the_disk() -> None:
+    """The load of one of 300 MB is mostly the start of its runner."""
+    story = a_story("arrive 1 tiny", "wait 2s", "loaded tiny", stage=(*TWO, "model tiny 0.3GB"))
+    assert 35.0 < story.machine.state.models["large"].load_seconds < 38.0
+
+
+def test_a_load_in_which_the_machine_slept_counts_for_four_times_what_was_believed() -> None:
+    """Nothing that was never loaded is put off for hours because of it, and later loads of the same make it good."""
+    story = a_story("arrive 1 medium", "wait 2h", "loaded medium", "ended 1", stage=TWO)
+    large = story.machine.state.models["large"]
+    assert large.load_seconds == pytest.approx(35 * 4 ** (20 / 25))
+    story.machine.state.models["medium"].load_cold = 20.0  # what many loads more make of the mean
+    learned.came(story.machine.state.models["medium"])
+    story.tell("unload medium")
+    story.tell("unloaded medium")
+    assert large.load_seconds == pytest.approx(35.0)
+
+
+def test_what_a_warm_load_took_is_not_what_one_from_disk_was_believed_to_take() -> None:
+    """Adopted, loaded again from the cache in 2 s, then from disk as fast as was believed: nothing was off."""
+    story = a_story("unload medium", "unloaded medium", "arrive 1 medium", stage=(*TWO, "resident medium"))
+    for line in ("wait 2s", "loaded medium", "ended 1", "unload medium", "unloaded medium"):
+        story.tell(line)
+    story.machine.state.loaded_bytes += 10**12  # so much was loaded since that its file is not cached any more
+    for line in ("arrive 2 medium", "wait 20s", "loaded medium"):
+        story.tell(line)
+    assert story.machine.state.models["medium"].load_cold == 20.0
+    assert story.machine.state.models["large"].load_seconds == pytest.approx(35.0)
 
 
 def test_one_outlier_counts_for_four_times_the_mean() -> None:

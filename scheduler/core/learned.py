@@ -22,6 +22,7 @@ NEW_SHARE = 0.3  # weight of the newest sample in a learned mean
 FAR = 4.0  # times the mean: what lies beyond counts as so much, for the machine may have slept
 FAR_SERVICE = 10.0  # the same for the seconds of an answer, which differ by nature
 LOAD_BYTES_PER_SECOND = 1e9  # until a load was measured: a slow SSD
+SURE = 5e9  # bytes: of so much loaded, what was believed counts as much as what was measured
 BYTES_PER_TOKEN = 4.0  # of a prompt whose tokens nobody told
 FEW = 16  # tokens: fewer tell nothing of a rate
 PROMPT_CACHE = 8 << 30  # llama-server's --cache-ram, which Ollama 0.32 leaves at its default
@@ -48,7 +49,7 @@ def loaded(state: CoreState, model: ModelState, took: float) -> None:
         model.load_warm = mean(model.load_warm, took)
     else:
         if model.load_cold is None:
-            model.load_off = took / _believed(model)
+            model.load_believed = _believed(model) if model.load_warm is None else _reckoned(model)
         model.load_cold = mean(model.load_cold, took)
     model.load_learned = mean(model.load_learned, took)
     model.fresh = True
@@ -66,16 +67,16 @@ def is_warm(state: CoreState, model: ModelState) -> bool:
     return model.size + state.loaded_bytes - model.left_after <= max(state.device, state.budget or 0)
 
 
-def load_seconds(state: CoreState, model: ModelState) -> float:
-    """What the next load would take."""
+def load_seconds(state: CoreState, model: ModelState, factor: float) -> float:
+    """What the next load would take, `factor` being `disk_factor(state)`."""
     known = model.load_warm if is_warm(state, model) else None
     if known is None:
         known = model.load_cold  # from the cache it takes no longer
     if known is not None:
         return known
     if model.load_warm is not None:
-        return max(model.load_warm, model.load_learned or 0.0, _reckoned(model))
-    return _off(state) * _believed(model)
+        return max(model.load_warm, model.load_learned or 0.0, factor * _reckoned(model))
+    return factor * _believed(model)
 
 
 def _believed(model: ModelState) -> float:
@@ -87,11 +88,17 @@ def _reckoned(model: ModelState) -> float:
     return max(1, model.size) / LOAD_BYTES_PER_SECOND
 
 
-def _off(state: CoreState) -> float:
-    """By what factor first loads were off from what was believed of them (geometric mean, within FAR either way): the
-    disk is the same for all, so a model that was never loaded is believed to be off as much."""
-    offs = [math.log(model.load_off) for model in state.models.values() if model.load_off]
-    return min(max(math.exp(math.fsum(offs) / len(offs)), 1 / FAR), FAR) if offs else 1.0
+def disk_factor(state: CoreState) -> float:
+    """By what factor loads from disk are off from what was believed before the first of each: the disk is the same for
+    all, so a model that was never loaded is taken to be off as much. Geometric mean by bytes, for a small model's load
+    is mostly the start of its runner; SURE bytes that were not off stand for the belief; each within FAR either way."""
+    weight, total = SURE, 0.0
+    for model in state.models.values():
+        if model.load_cold is not None:
+            off = model.load_cold / (model.load_believed or _reckoned(model))
+            total += model.size * math.log(min(max(off, 1 / FAR), FAR))
+            weight += model.size
+    return math.exp(total / weight)
 
 
 def came(model: ModelState) -> None:
@@ -110,8 +117,9 @@ def gone(state: CoreState, model: ModelState) -> None:
 
 def _reckon(state: CoreState) -> None:
     """Every file's chance to be in the page cache is another now."""
+    factor = disk_factor(state)
     for model in state.models.values():
-        model.load_seconds = load_seconds(state, model)
+        model.load_seconds = load_seconds(state, model, factor)
 
 
 # --- answers -----------------------------------------------------------------------------------------------------

@@ -13,12 +13,14 @@ GIB = 1 << 30
 
 def refresh_all(state: CoreState) -> None:
     """Work out again what is reckoned with for every model."""
+    factor = learned.disk_factor(state)
     for model in state.models.values():
-        refresh(state, model)
+        refresh(state, model, factor)
 
 
-def refresh(state: CoreState, model: ModelState) -> None:
-    """Work out again what is reckoned with for `model`, after anything it depends on has changed."""
+def refresh(state: CoreState, model: ModelState, factor: float | None = None) -> None:
+    """Work out again what is reckoned with for `model`, after anything it depends on has changed; `factor` is
+    `learned.disk_factor(state)`, where it is known already."""
     state.revision += 1
     context = expected_context(state, model)
     cache = model.kv_token * context * state.config.num_parallel
@@ -27,7 +29,7 @@ def refresh(state: CoreState, model: ModelState) -> None:
     model.size = max(model.declared, model.listed_size, model.measured)
     if not model.declared and not model.measured:
         model.size = model.listed_size + cache
-    model.load_seconds = learned.load_seconds(state, model)
+    model.load_seconds = learned.load_seconds(state, model, learned.disk_factor(state) if factor is None else factor)
     model.unload_seconds = model.unload_learned if model.unload_learned is not None else 1.0
     model.service_seconds = model.service_learned if model.service_learned is not None else 10.0
 

@@ -144,7 +144,7 @@ class ModelState:
     first_byte_per_byte: float | None = None  # slowest known seconds to the first byte per prompt byte
     load_cold: float | None = None  # of loads from disk
     load_warm: float | None = None  # of loads from the page cache
-    load_off: float | None = None  # its first load from disk, times what was believed of it
+    load_believed: float | None = None  # what its first load from disk was believed to take
     token_bytes: float | None = None  # of a request's body for each token of its prompt
     read_seconds: float | None = None  # for each token of a prompt that nothing was cached of
     write_seconds: float | None = None  # for each token of an answer

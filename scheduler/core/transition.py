@@ -126,7 +126,8 @@ def _load_next(state: CoreState, world: WorldView, transition: TransitionState) 
         return []
     if model.state != "absent" or model.replacing:  # what is being overwritten is planned for anew afterwards
         return _without_first(state, world, transition)
-    if transition.cause == "demand" and (other := _rather(state, world, transition, model)) is not None:
+    if transition.cause == "demand" and (other := _kept_waiting(state, world, transition, model)) is not None:
+        transition.planned = tuple(name for name in transition.planned if name != model.name)
         dropped = Record(model.name, "load dropped", f"nobody waits for it, and somebody does for {other}")
         return [dropped, *_without_first(state, world, transition)]
     if not fit.admits(world, model, fit.beside(world, world.present)):
@@ -142,6 +143,7 @@ def _load_next(state: CoreState, world: WorldView, transition: TransitionState) 
 
 
 def _without_first(state: CoreState, world: WorldView, transition: TransitionState) -> list[Order]:
+    """Go on with the next load, or end the transition where there is none."""
     transition.load.pop(0)
     if transition.load:
         return _load_next(state, world, transition)
@@ -149,18 +151,20 @@ def _without_first(state: CoreState, world: WorldView, transition: TransitionSta
     return []
 
 
-def _rather(state: CoreState, world: WorldView, transition: TransitionState, model: ModelState) -> str | None:
-    """Whom somebody waits for, who came after the change was decided and is not in it, while `model` was only to ride
-    along: its load would keep the next change from beginning. None where there is nobody, or `model` has its own claim.
+def _kept_waiting(state: CoreState, world: WorldView, transition: TransitionState, model: ModelState) -> str | None:
+    """Whom the load of `model`, which only rides along, would keep waiting for nothing: somebody waits for that one, it
+    is away, not in this transition, and could come, but not beside `model`. None where there is nobody, or `model` is
+    needed. What a person ordered, home and guesses of what comes next have causes of their own and are seen through.
     """
-    if model.waiting or model.wishes or model.keep or model.name in world.home:
+    needed = model.waiting or model.wishes or model.keep or model.pinned or model.name in world.home
+    if needed or model.name in state.asked:
         return None
-    return next((other.name for other in world.demanded if _only_away(state, other, transition)), None)
-
-
-def _only_away(state: CoreState, model: ModelState, transition: TransitionState) -> bool:
-    may = model.state == "absent" and model.installed and not model.replacing and model.not_before <= state.at
-    return may and model.name not in transition.load
+    there = fit.beside(world, world.present).joined(world, model)
+    for other in world.demanded:
+        away = other.waiting and not other.usable and other.not_before <= state.at
+        if away and other.name not in transition.load and not fit.admits(world, other, there) and world.plan(other):
+            return other.name
+    return None
 
 
 def _free_of_probes(state: CoreState, model: ModelState, because: str) -> list[Order]:
