@@ -118,8 +118,8 @@ def _has_room(world: World, wanted: Model, room: int) -> bool:
     """Whether `room` bytes hold `wanted` with what is needed of a set, or alone where it can come with none."""
     sets = [_loadable(world, wanted, with_kept(world, members)) for members in world.sets_of(wanted.name)]
     for members in sets:
-        needed = [model for model in members if not model.usable and (model is wanted or _needed(world, model))]
-        if sum([model.size for model in needed]) <= room:
+        coming = [model for model in members if not model.usable and (model is wanted or needed(world, model))]
+        if sum([model.size for model in coming]) <= room:
             return True
     return not any(holdable(world, members) for members in sets)
 
@@ -147,14 +147,15 @@ def _any_plan(world: World, wanted: Model, members: Sequence[str]) -> Plan | Non
     plan = _plan_of(world, loadable, _worth)
     if plan is None or not plan.leave:
         return plan
-    needed = [model for model in loadable if model.name == wanted.name or _needed(world, model)]
-    if len(needed) == len(loadable):
+    claimed = [model for model in loadable if model.name == wanted.name or needed(world, model)]
+    if len(claimed) == len(loadable):
         return plan
-    others = [_plan_of(world, needed, by) for by in (_worth, _largest)]
+    others = [_plan_of(world, claimed, by) for by in (_worth, _largest)]
     return min([plan, *filter(None, others)], key=lambda each: _missed(world, each, loadable))
 
 
-def _needed(world: World, model: Model) -> bool:
+def needed(world: World, model: Model) -> bool:
+    """Whether `model` has a claim of its own, and does not only ride along with its set."""
     return _claimed(model) or model.serving > 0 or model.pinned or model.name in world.home
 
 

@@ -49,7 +49,7 @@ def loaded(state: CoreState, model: ModelState, took: float) -> None:
         model.load_warm = mean(model.load_warm, took)
     else:
         if model.load_cold is None:
-            model.load_believed = _believed(model) if model.load_warm is None else _reckoned(model)
+            model.load_believed = _believed(model)
         model.load_cold = mean(model.load_cold, took)
     model.load_learned = mean(model.load_learned, took)
     model.fresh = True
@@ -80,8 +80,8 @@ def load_seconds(state: CoreState, model: ModelState, factor: float) -> float:
 
 
 def _believed(model: ModelState) -> float:
-    """What a load would take by what was known before the first one was measured."""
-    return model.load_learned if model.load_learned is not None else _reckoned(model)
+    """What a load from disk would take by what was known before the first was measured; a warm one tells nothing."""
+    return model.load_learned if model.load_learned is not None and model.load_warm is None else _reckoned(model)
 
 
 def _reckoned(model: ModelState) -> float:

@@ -156,8 +156,7 @@ def _kept_waiting(state: CoreState, world: WorldView, transition: TransitionStat
     is away, not in this transition, and could come, but not beside `model`. None where there is nobody, or `model` is
     needed. What a person ordered, home and guesses of what comes next have causes of their own and are seen through.
     """
-    needed = model.waiting or model.wishes or model.keep or model.pinned or model.name in world.home
-    if needed or model.name in state.asked:
+    if fit.needed(world, model) or model.name in state.asked:
         return None
     there = fit.beside(world, world.present).joined(world, model)
     for other in world.demanded:
