@@ -23,7 +23,7 @@ from scheduler.core.lifecycle import IllegalMove
 from scheduler.daemon import Daemon, Pace
 from scheduler.reload import Source
 from scheduler.scene import NAMES, Scene, Spoilt
-from scheduler.serve_command import settle
+from scheduler.serve_command import cannot, refused_place, settle
 from scheduler.settings import Settings
 from scheduler.settings_problems import SettingsError
 from scheduler.settings_read import Read, read_settings
@@ -84,6 +84,9 @@ def demo(
     if not stay and not all(name in settings.aliases for name in NAMES):
         typer.echo(f"the scene needs the aliases {', '.join(NAMES)}; --stay serves any configuration", err=True)
         raise typer.Exit(BAD)
+    if refused := refused_place(settings):  # before the stand-in starts
+        typer.echo(f"{refused}; `--port 0` takes any free one", err=True)
+        raise typer.Exit(BAD)
     raise typer.Exit(run(settings, Wish(stay, speed, state), source=Source(read, first.file)))
 
 
@@ -134,7 +137,7 @@ class _Demo:
             try:
                 await daemon.run(self._beside)
             except OSError as error:
-                typer.echo(f"cannot serve on {settings.listen}: {error.strerror or error}", err=True)
+                typer.echo(cannot(settings, self._folder, error), err=True)
                 return BAD
             except IllegalMove as error:
                 typer.echo(f"a bug ended the daemon: {error}", err=True)

@@ -31,6 +31,9 @@ def run(
     except (SettingsError, UnitError) as error:
         typer.echo(error, err=True)
         raise typer.Exit(BAD) from None
+    if refused := serve_command.refused_place(read.settings):
+        typer.echo(refused, err=True)
+        raise typer.Exit(BAD)
     try:
         answers = ollama_answers(read.settings.ollama, seconds)
     except KeyboardInterrupt:

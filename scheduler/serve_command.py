@@ -6,6 +6,7 @@ import errno
 import gc
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,6 +28,7 @@ from scheduler.settings_read import read_settings
 CODES = "Exit codes: 0 stopped when told to, 1 a bug ended it (the journal replays it), 2 bad configuration or address."
 BUG, BAD = 1, 2
 INTRODUCE_SECONDS = 15.0  # how long the introduction waits for Ollama to tell what it has
+SOON = 1.0  # how long it does so without saying what it waits for
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="The configuration to read.")]
@@ -80,14 +82,32 @@ async def _serve(daemon: Daemon, say: Callable[[str], None]) -> int:
     try:
         await daemon.run(lambda: _introduce(daemon, say))
     except OSError as error:
-        cannot = f"keep anything in {folder}" if error.filename else f"serve on {settings.listen}"
-        advice = "; end who listens there, or set another `listen`" if error.errno == errno.EADDRINUSE else ""
-        typer.echo(f"cannot {cannot}: {error.strerror or error}{advice}", err=True)
+        typer.echo(cannot(settings, folder, error), err=True)
         return BAD
     except IllegalMove as error:
         typer.echo(f"a bug ended the daemon: {error}; `ollama-scheduler journal verify` replays it", err=True)
         return BUG
     return 0
+
+
+def cannot(settings: Settings, folder: Path | None, error: OSError) -> str:
+    """The line for what keeps a daemon from starting: its folder, or where it is to listen; and what to do about it."""
+    what = f"keep anything in {folder}" if error.filename else f"serve on {settings.listen}"
+    advice = "; end who listens there, or set another `listen`" if error.errno == errno.EADDRINUSE else ""
+    return f"cannot {what}: {error.strerror or error}{advice}"
+
+
+def refused_place(settings: Settings) -> str:
+    """Why nobody can listen where `settings` say, as `cannot` tells it; "" where one can. For those who have something
+    slow to do before they listen: the place is free again."""
+    host, port = settings.listen_at
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in dict.fromkeys(found):
+            socket.create_server(address, family=family).close()
+    except OSError as error:
+        return cannot(settings, None, error)
+    return ""
 
 
 def _reload_on_hangup(daemon: Daemon, loop: asyncio.AbstractEventLoop) -> None:
@@ -108,13 +128,21 @@ def settle() -> None:
 
 
 async def _introduce(daemon: Daemon, say: Callable[[str], None]) -> None:
-    """Say what was found, once Ollama has told; after a while, that it has not."""
+    """Say what was found, once Ollama has told; soon, that it is awaited; after a while, that it has not."""
     from scheduler import banner  # not needed before it listens
 
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(INTRODUCE_SECONDS):
-            await daemon.acquainted.wait()
+    if not await _acquainted(daemon, SOON):
+        say(f"waiting for the Ollama at {daemon.settings.ollama}; requests are held meanwhile ...")
+        await _acquainted(daemon, INTRODUCE_SECONDS - SOON)
     host = daemon.settings.listen.rpartition(":")[0]
     settle()
     for line in banner.lines(daemon.status(), f"{host}:{daemon.port}"):
         say(line)
+
+
+async def _acquainted(daemon: Daemon, seconds: float) -> bool:
+    """Whether Ollama tells what it has within `seconds`."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await daemon.acquainted.wait()
+    return daemon.acquainted.is_set()

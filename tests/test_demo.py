@@ -113,7 +113,24 @@ async def test_a_taken_address_is_told(tmp_path: Path) -> None:
         async with Started.run("demo", "--stay", "--port", str(port), home=tmp_path) as demo:
             assert await demo.ends() == 2, demo.said
     assert f"cannot serve on 127.0.0.1:{port}" in demo.said
+    assert "set another `listen`; `--port 0` takes any free one" in demo.said
     assert "Traceback" not in demo.said
+
+
+async def test_run_tells_a_taken_address_before_it_waits(tmp_path: Path, unused_tcp_port: int) -> None:
+    """Whoever has to choose another port need not wait for an Ollama first; the advice is that of `serve`."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        config = tmp_path / "config.toml"
+        config.write_text(f'listen = "{listen}"\nollama = "http://127.0.0.1:{unused_tcp_port}"\n', "utf-8")
+        async with Started.run("run", "--config", str(config), home=tmp_path) as run:
+            assert await run.ends() == 2, run.said
+    assert f"cannot serve on {listen}: " in run.said
+    assert "end who listens there, or set another `listen`" in run.said
+    assert "waiting" not in run.said
+    assert "Traceback" not in run.said
 
 
 async def test_run_serves_in_front_of_an_ollama_that_answers(tmp_path: Path) -> None:

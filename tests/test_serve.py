@@ -161,6 +161,8 @@ async def test_told_to_stop_it_ends_with_nought(nobody: str, tmp_path: Path, num
     config, state = configured(tmp_path, nobody), tmp_path / "state"
     async with Started.run("serve", "--config", config, "--state", str(state), home=tmp_path) as serve:
         await serve.hears(r"listening port=\d+")
+        await serve.hears(rf"waiting for the Ollama at {nobody}")
+        assert "listens on" not in serve.said  # that comes when Ollama has told what it has, or has not for long
         assert (state / TOKEN).is_file()
         psutil.Process(serve.process.pid).send_signal(number)
         assert await serve.ends() == 0, serve.said
