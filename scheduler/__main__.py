@@ -2,12 +2,14 @@
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 COMMANDS = {
     "serve": ("serve_command", "serve"),
@@ -37,6 +39,8 @@ COMMANDS = {
 }
 HIDDEN = frozenset({"run"})
 VERSION = "--version"
+JSON = "--json"
+MISUSED: Any = typer.BadParameter.__base__  # typer's error for a wrong command line, for which it has no public name
 
 
 def command_line(arguments: Sequence[str]) -> typer.Typer:
@@ -44,6 +48,7 @@ def command_line(arguments: Sequence[str]) -> typer.Typer:
     daemon that starts under launchd does not wait for what the demo needs."""
     app = typer.Typer(
         name="ollama-scheduler",
+        cls=_Commands,
         help="Owns which models sit in memory, in front of Ollama.",
         no_args_is_help=True,
         add_completion=False,
@@ -60,6 +65,32 @@ def command_line(arguments: Sequence[str]) -> typer.Typer:
         else:
             app.command(name, hidden=name in HIDDEN, epilog=getattr(module, "CODES", None))(command)
     return app
+
+
+class _Commands(TyperGroup):
+    """The commands; a command line that cannot be understood is told as JSON where JSON was asked for."""
+
+    _json = False
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        self._json = JSON in args
+        with self._told():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        with self._told():
+            return super().invoke(ctx)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except MISUSED as error:
+            if not self._json:
+                raise
+            from scheduler.ask import end  # which a daemon that starts does not need
+
+            raise end(error.format_message(), error.exit_code, True) from None
 
 
 def _say_version(wanted: bool) -> None:

@@ -4,7 +4,7 @@ import json
 
 import typer
 
-from scheduler.ask import DOWN, ConfigOption, JsonOption, Silent, UrlOption, ask, place
+from scheduler.ask import DOWN, ConfigOption, JsonOption, Silent, UrlOption, ask, end, place
 
 CODES = "Exit codes: 0 told, 2 the daemon does not answer."
 
@@ -14,8 +14,7 @@ def bounds(url: UrlOption = None, config: ConfigOption = None, json_out: JsonOpt
     try:
         answer = ask(place(url, config, json_out), "/bounds", knows={"stated"})
     except Silent as error:
-        typer.echo(json.dumps({"stated": None, "error": str(error)}) if json_out else str(error), err=not json_out)
-        raise typer.Exit(DOWN) from None
+        raise end(str(error), DOWN, json_out) from None
     if json_out:
         typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
     else:

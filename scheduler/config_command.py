@@ -106,7 +106,8 @@ def _budget(settings: Settings) -> tuple[int, str]:
 def _refused(error: SettingsError, json_out: bool) -> typer.Exit:
     """Tell what is wrong (JSON to stdout, lines to stderr), and the exit that goes with it."""
     if json_out:
-        _print_json({"ok": False, "file": error.source, "problems": [asdict(problem) for problem in error.problems]})
+        problems = [asdict(problem) for problem in error.problems]
+        _print_json({"error": str(error), "ok": False, "file": error.source, "problems": problems})
     else:
         typer.echo(str(error), err=True)
     return typer.Exit(BAD)

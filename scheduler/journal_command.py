@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from pydantic_core import to_jsonable_python
 
-from scheduler.ask import ConfigOption, JsonOption, Silent, UrlOption, named_folder, place, state_folder
+from scheduler.ask import ConfigOption, JsonOption, Silent, UrlOption, end, named_folder, place, state_folder
 from scheduler.core import messages as m
 from scheduler.replay import BadFile, Difference, Verified, verify
 
@@ -34,14 +34,12 @@ def verify_files(
     """Replay each FILE alone and compare every order with what was written."""
     if not files:
         try:
-            folder = named_folder(place(url, config))
+            folder = named_folder(place(url, config, json_out))
         except Silent:  # what an ended daemon left can be replayed as well
             folder = state_folder()
         files = sorted((folder / "journal").glob("*.jsonl"))
         if not files:
-            missing = f"no journal is in {folder / 'journal'}; name its files"
-            typer.echo(json.dumps({"error": missing}) if json_out else missing, err=not json_out)
-            raise typer.Exit(UNREADABLE)
+            raise end(f"no journal is in {folder / 'journal'}; name its files", UNREADABLE, json_out)
     worst = 0
     told: list[dict[str, Any]] = []
     for file in files:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from scheduler import simulated_tables as tables
+from scheduler.ask import end
 from scheduler.outlook import gigabytes
 from scheduler.settings_problems import SettingsError
 from scheduler.settings_read import read_settings
@@ -18,11 +19,17 @@ from scheduler.simulated_policies import checked_policies, run, usual
 from scheduler.simulator.measures import Result
 from scheduler.simulator.optimum import Bound, bound
 from scheduler.simulator.workload import Job, WorkloadError, read
-from scheduler.units import UnitError, parse_size
 
 PAST, BAD = 1, 2
-CODES = "Exit codes: 0 simulated, 1 somebody waited past the stated bound, 2 something given cannot be used."
-UNUSABLE = (SettingsError, UnitError, NoHost, WorkloadError)
+CODES = (
+    "Exit codes: 0 simulated, 1 somebody waited past the stated bound or was not served, 2 something given cannot be "
+    "used."
+)
+MINDS = (
+    "it minds memory, slots and the order in which requests of one model and weight came; it does not mind sets, phases "
+    "and Ollama's gates (--gates or not), and loads what fits beside everything while others load"
+)
+UNUSABLE = (SettingsError, NoHost, WorkloadError)
 
 
 def simulate(
@@ -34,7 +41,8 @@ def simulate(
     budget: BudgetOption = None,
     phase: PhaseOption = None,
     clairvoyant: Annotated[
-        bool, typer.Option("--bound", help="Add the least J that one who knew the future could have had.")
+        bool,
+        typer.Option("--bound", help="Add the least J of one who knew the future, and minded memory and slots alone."),
     ] = False,
     gates: GatesOption = False,
     json_out: JsonOption = False,
@@ -42,42 +50,49 @@ def simulate(
     """Play workloads under a virtual clock: how long each class would wait, what would be loaded, and what that costs.
 
     J is the sum of weight x seconds waited (interactive 3, agent and helper 1, batch 0.5) and the seconds of loading.
-    Where the policy states a bound, every wait is held to it; one past it is an error, exit code 1.
+    Where the policy states a bound, every wait is held to it; one past it is an error, exit code 1. So is a request
+    that is never served.
     """
     try:
         settings = read_settings(config).settings
         names = checked_policies(policy or usual(settings))
-        demands = [(file, read(file)) for file in trace]
-        stage = machine(settings, budget=_size(budget), phase=phase, gates=gates)
+        demands = [(file, _jobs(file)) for file in trace]
+        stage = machine(settings, budget=budget, phase=phase, gates=gates)
         workloads = [(file, resolved(settings, stage.host, jobs, str(file))) for file, jobs in demands]
     except UNUSABLE as error:
-        typer.echo(json.dumps({"error": str(error)}) if json_out else str(error), err=not json_out)
-        raise typer.Exit(BAD) from None
+        raise end(str(error), BAD, json_out) from None
     told, past = [], False
     for file, jobs in workloads:
         results = [run(name, jobs, stage) for name in names]
-        past = past or any(result.past_bound for result in results)
+        past = past or any(result.past_bound or result.unserved for result in results)
         least = bound(jobs, stage.host, results[0]) if clairvoyant else None
         told.append(_content(file, stage, results, least))
         if not json_out:
-            _show(file, jobs, stage, results, least)
+            _show(file, jobs, stage, results)
+        if not json_out and least is not None:
+            _show_least(jobs, results, least)
     if json_out:
         typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
     if past:
         raise typer.Exit(PAST)
 
 
-def _size(text: str | None) -> int | None:
-    return None if text is None else parse_size(text)
+def _jobs(file: Path) -> list[Job]:
+    """The workload of a file. Raises WorkloadError, also where nobody asks for anything in it."""
+    jobs = read(file)
+    if not jobs:
+        row = '{"id": 1, "model": "qwen-fast", "service": 2.5, "t": 0}'
+        raise WorkloadError(f"{file}: no request is in it; write one JSON object a line, such as {row}")
+    return jobs
 
 
 def _content(file: Path, stage: Machine, results: Sequence[Result], least: Bound | None) -> dict[str, Any]:
     content: dict[str, Any] = {"trace": str(file), "budget": stage.host.budget}
     content["policies"] = list(map(tables.content, results))
-    return content if least is None else content | {"bound": asdict(least)}
+    return content if least is None else content | {"bound": asdict(least) | {"minds": MINDS}}
 
 
-def _show(file: Path, jobs: Sequence[Job], stage: Machine, results: Sequence[Result], least: Bound | None) -> None:
+def _show(file: Path, jobs: Sequence[Job], stage: Machine, results: Sequence[Result]) -> None:
     out = tables.console()
     loads = ", ".join(
         f"{model.name} {gigabytes(model.size)} {model.load:g}/{model.unload:g} s x{model.parallel}"
@@ -92,8 +107,23 @@ def _show(file: Path, jobs: Sequence[Job], stage: Machine, results: Sequence[Res
         for text in tables.remarks(result):
             out.print(text, soft_wrap=True)
         for note in result.notes:
-            out.print(f"{result.policy}: {note}")
-    if least is not None:
-        text = f"one who knew the future: J {least.j:.0f} with {least.loads} loads ({least.note})"
-        shares = ", ".join(f"{result.policy} {result.j / least.j:.2f}" for result in results if least.j)
-        out.print(f"{text}; times that: {shares}", soft_wrap=True)
+            out.print(f"{result.policy}: {note}", soft_wrap=True)
+
+
+def _show_least(jobs: Sequence[Job], results: Sequence[Result], least: Bound) -> None:
+    """What one who knew the future could have had, what that minds, and whose J may be held beside it."""
+    out = tables.console()
+    alike = [result for result in results if least.j and not result.unserved]
+    closed = any(job.t is None for job in jobs)
+    if closed:  # who answers sooner is asked sooner: only the first had these arrivals
+        alike = [result for result in alike if result is results[0]]
+    loads = f"{least.loads} {'load' if least.loads == 1 else 'loads'}"
+    text = f"one who knew the future: J {least.j:.0f} with {loads} ({least.note})"
+    shares = ", ".join(f"{result.policy} {result.j / least.j:.2f}" for result in alike)
+    out.print(f"{text}; times that: {shares}" if shares else text, soft_wrap=True)
+    out.print(f"  {MINDS}", soft_wrap=True)
+    if closed:
+        first = results[0].policy
+        text = f"  what comes after others is taken to come as it did under {first}, even if it answers sooner"
+        others = f"; to compare another name it first: --policy {results[1].policy}" if results[1:] else ""
+        out.print(f"{text}: only {first} is compared{others}", soft_wrap=True)

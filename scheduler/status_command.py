@@ -192,7 +192,7 @@ def _answer(where: str) -> dict[str, Any]:
     try:
         return ask(where, "/status", knows={"verdict"})
     except Silent as error:
-        return {"verdict": "down", "headline": str(error), "needs_you": []}
+        return {"verdict": "down", "headline": str(error), "needs_you": [], "error": str(error)}
 
 
 def _watch(where: str) -> int:

@@ -10,19 +10,19 @@ from typing import Annotated, Any
 import typer
 
 from scheduler import residency_picture as picture, simulated_tables as tables, whatif as again
-from scheduler.ask import ConfigOption, Silent, UrlOption, named_folder, place, state_folder
+from scheduler.ask import ConfigOption, Silent, UrlOption, end, named_folder, place, state_folder
 from scheduler.recorded import BadJournal, Recorded, first_moment, read
 from scheduler.recorded_jobs import jobs_of
-from scheduler.simulated_host import NoHost
+from scheduler.simulated_host import NoHost, asked_budget
 from scheduler.simulated_options import BudgetOption, JsonOption, PhaseOption, PolicyOption
 from scheduler.simulated_policies import checked_policies
 from scheduler.simulator.workload import Job, write
-from scheduler.units import UnitError, parse_duration, parse_size
+from scheduler.units import UnitError, parse_duration
 
 PAST, BAD = 1, 2
 CODES = (
-    "Exit codes: 0 told, 1 somebody would have waited past the stated bound, 2 something given cannot be used, "
-    "or nothing was asked in that time."
+    "Exit codes: 0 told, 1 somebody would have waited past the stated bound or would not have been served, "
+    "2 something given cannot be used, or nothing was asked in that time."
 )
 DAYS = {"today": 0, "yesterday": 1}  # days ago
 ADVICE = 'write "today", "yesterday", a day such as 2026-11-23, a moment such as 2026-11-23T14:00, or a time such as 6h'
@@ -65,13 +65,13 @@ def whatif(
     A request that came within five minutes of the end of its session's last one follows that again, with the same
     pause; any other comes at its own time. Services and load seconds are those that were measured. No name of a client,
     no key and no word of a prompt is in a journal, nor in what this writes. Where the policy states a bound, every wait
-    that is played is held to it; one past it is an error, exit code 1.
+    that is played is held to it; one past it is an error, exit code 1. So is a request that would not have been served.
     """
     try:
         if picture_file is not None:
             picture.check(picture_file)
         changes = _changes(policy, budget, phase)
-        recorded = _recorded(journal or _daemons(url, config), journal is not None, day, since)
+        recorded = _recorded(journal or _daemons(url, config, json_out), journal is not None, day, since)
         jobs = jobs_of(recorded)
         courses = [again.past(recorded), *(again.course(recorded, jobs, change) for change in changes)]
         if save_trace is not None:
@@ -79,28 +79,28 @@ def whatif(
         if picture_file is not None:
             picture.draw(picture_file, courses, recorded.begin, recorded.end - recorded.begin)
     except UNUSABLE as error:
-        typer.echo(json.dumps({"error": str(error)}) if json_out else str(error), err=not json_out)
-        raise typer.Exit(BAD) from None
+        raise end(str(error), BAD, json_out) from None
     if json_out:
         typer.echo(json.dumps(_content(recorded, jobs, courses), indent=2, ensure_ascii=False))
     else:
         _show(recorded, jobs, courses)
-    if any(course.result.past_bound for course in courses):
+    if any(course.result.past_bound or course.result.unserved for course in courses):
         raise typer.Exit(PAST)
 
 
 def _changes(policies: list[str] | None, budget: str | None, phase: str | None) -> list[again.Change]:
     """As it was, then everything that is asked for."""
+    size = None if budget is None else asked_budget(budget)[0]
     changes = [again.Change()]
     for name in checked_policies(policies) if policies else [None]:
-        changes.append(again.Change(name, None if budget is None else parse_size(budget), phase))
+        changes.append(again.Change(name, size, phase))
     return list(dict.fromkeys(changes))
 
 
-def _daemons(url: str | None, config: Path | None) -> list[Path]:
+def _daemons(url: str | None, config: Path | None, json_out: bool) -> list[Path]:
     """The journal of the daemon that runs, or of one that did."""
     try:
-        folder = named_folder(place(url, config))
+        folder = named_folder(place(url, config, json_out))
     except Silent:
         folder = state_folder()
     return sorted((folder / "journal").glob("*.jsonl"))
@@ -185,6 +185,8 @@ def _show(recorded: Recorded, jobs: Sequence[Job], courses: Sequence[again.Cours
     for result in results:
         for text in tables.remarks(result):
             out.print(text, soft_wrap=True)
+        for note in result.notes:
+            out.print(f"{result.policy}: {note}", soft_wrap=True)
 
 
 def _left_out(recorded: Recorded) -> list[str]:

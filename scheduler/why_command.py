@@ -32,8 +32,7 @@ def why(
     try:
         answer = _answer(where, about)
     except Silent as error:
-        typer.echo(json.dumps({"would": None, "error": str(error)}) if json_out else str(error), err=not json_out)
-        raise typer.Exit(DOWN) from None
+        raise end(str(error), DOWN, json_out) from None
     if json_out:
         typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
     else:

@@ -134,6 +134,7 @@ def test_a_bad_file_ends_with_two(file: Path, command: str) -> None:
     assert len(lines) == 3
     answer = json.loads(run(command, "--config", file, "--json", code=2))
     assert answer["ok"] is False
+    assert answer["error"].splitlines() == lines
     assert {problem["where"] for problem in answer["problems"]} == {"policy", "memory.budgte"}
     for text in ("a = " + "[" * 9999, "a = " + "9" * 9999):
         file.write_text(text)

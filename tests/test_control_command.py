@@ -160,8 +160,6 @@ async def test_what_ends_with_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (code, f"no scheduler answers at {url}" in told["error"]) == (2, True)
     assert (await gone.run("passthrough", "maybe"))[0] == 2
     assert (await gone.run("quiet", "maybe"))[0] == 2
-    code, said, _ = await gone.run("bounds", "--json", state=False)
-    assert (code, json.loads(said)["stated"]) == (2, None)
 
 
 def test_every_command_is_offered() -> None:

@@ -232,16 +232,42 @@ def test_the_address_is_the_configured_one(tmp_path: Path) -> None:
     assert missing.stdout == ""
 
 
-@pytest.mark.parametrize("command", ["status", "why", "reload", "pin", "bounds"])
+JSON_TOO = ["status", "why m", "reload", "pin m --for 1h", "bounds", "config check", "journal verify", "whatif"]
+
+
+@pytest.mark.parametrize("command", JSON_TOO)
 def test_an_error_is_json_too(command: str, tmp_path: Path) -> None:
-    """With --json a script finds one JSON object on stdout, whatever went wrong: no such file, no daemon."""
-    model = ["m"] if command in ("why", "pin") else []
-    words = [command, *model, "--json", *(["--for", "1h"] if command == "pin" else [])]
-    for where in (["--config", str(tmp_path / "none.toml")], ["--url", "http://127.0.0.1:9"]):
-        result = CliRunner().invoke(command_line([]), [*words, *where])
-        assert result.exit_code == 2
-        answer = json.loads(result.stdout)
-        assert ("none.toml" if where[0] == "--config" else "no scheduler answers") in str(answer)
+    """With --json a script finds one JSON object on stdout whose `error` says what went wrong: no such file, no daemon,
+    a word that nobody understands."""
+    words = [*command.split(), "--json"]
+    told = {"--config": "none.toml", "--url": "no scheduler answers", "--nonsense": "No such option"}
+    if command.split()[0] in ("journal", "whatif", "config"):  # no daemon is needed for these
+        del told["--url"]
+    given = {"--config": [str(tmp_path / "none.toml")], "--url": ["http://127.0.0.1:9"]}
+    for where, says in told.items():
+        result = CliRunner().invoke(command_line([]), [*words, where, *given.get(where, [])])
+        assert (result.exit_code, result.stderr) == (2, "")
+        assert says in json.loads(result.stdout)["error"]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("pin m --json", "Missing option '--for'"),
+        ("pin --for 1h --json", "Missing argument"),
+        ("passthrough maybe --json", "neither on nor off"),
+        ("statsu --json", "No such command 'statsu'"),
+        ("--nonsense status --json", "No such option"),
+    ],
+)
+def test_a_command_line_that_nobody_understands_is_told_as_json(line: str, says: str) -> None:
+    """With --json that is an `error` too, exit code 2; without it, a usage for people."""
+    result = CliRunner().invoke(command_line([]), line.split())
+    assert (result.exit_code, result.stderr) == (2, "")
+    assert says in json.loads(result.stdout)["error"]
+    plain = CliRunner().invoke(command_line([]), line.removesuffix(" --json").split())
+    assert (plain.exit_code, plain.stdout) == (2, "")
+    assert "Usage:" in plain.stderr
 
 
 def test_why_is_not_said_twice() -> None:
