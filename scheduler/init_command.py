@@ -23,7 +23,7 @@ from scheduler.settings import OllamaSettings
 from scheduler.settings_problems import SettingsError, problems_of, typed
 from scheduler.settings_read import default_path, settings_of
 from scheduler.settings_types import Upstream
-from scheduler.units import UnitError, about_size, parse_size
+from scheduler.units import UnitError, about_size, parse_budget
 
 Sets: TypeAlias = Mapping[str, Sequence[Found]]
 
@@ -86,12 +86,11 @@ def _address(text: str) -> str:
 
 
 def _budget(text: str) -> int:
-    if text == "auto":
-        return auto_budget()[0]
     try:
-        return parse_size(text)
+        size = parse_budget(text)
     except UnitError as error:
         raise _Refused(f"--budget: {typed(error.value)} {error.problem}; {error.mend}") from None
+    return auto_budget()[0] if size is None else size
 
 
 def _listed(url: str) -> list[Found]:

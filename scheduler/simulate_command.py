@@ -26,8 +26,8 @@ CODES = (
     "used."
 )
 MINDS = (
-    "it minds memory, slots and the order in which requests of one model and weight came; it does not mind sets, phases "
-    "and Ollama's gates (--gates or not), and loads what fits beside everything while others load"
+    "it minds memory, slots and the order in which requests of one model and weight came; it does not mind sets, phases"
+    " and Ollama's gates (--gates or not), and loads what fits beside everything while others load"
 )
 UNUSABLE = (SettingsError, NoHost, WorkloadError)
 

@@ -10,10 +10,11 @@ from scheduler.memory import auto_budget
 from scheduler.names import normal_name
 from scheduler.settings import Settings
 from scheduler.settings_keys import nearest_name
+from scheduler.settings_problems import typed
 from scheduler.simulator.host import Host, HostModel, documented
 from scheduler.simulator.run import NEVER
 from scheduler.simulator.workload import Job
-from scheduler.units import about_size, format_size
+from scheduler.units import UnitError, about_size, format_size, parse_budget
 
 RATE = 1e9  # bytes loaded in a second where nothing else is said: what the core itself begins with
 UNLOAD = 1.0  # seconds
@@ -37,9 +38,10 @@ class Machine:
         return replace(self.config, policy=policy)
 
 
-def machine(settings: Settings, *, budget: int | None = None, phase: str | None = None, gates: bool = False) -> Machine:
-    """The machine of these settings, with another `budget` (bytes) or `phase` where they are given. Raises NoHost."""
-    bytes_, source = _budget(settings, budget)
+def machine(settings: Settings, *, budget: str | None = None, phase: str | None = None, gates: bool = False) -> Machine:
+    """The machine of these settings, with another `budget` (as typed) or `phase` where they are given. Raises
+    NoHost."""
+    bytes_, source = _budget(settings) if budget is None else asked_budget(budget)
     models = [_model(settings, name) for name in settings.models]
     return built(core_config(settings), models, bytes_, source, phase=phase, gates=gates)
 
@@ -82,9 +84,16 @@ def resolved(settings: Settings, host: Host, jobs: Sequence[Job], where: str) ->
     return found
 
 
-def _budget(settings: Settings, budget: int | None) -> tuple[int, str]:
-    if budget is not None:
-        return budget, "as asked"
+def asked_budget(text: str) -> tuple[int, str]:
+    """Bytes of `--budget`, and where they are from. Raises NoHost."""
+    try:
+        size = parse_budget(text)
+    except UnitError as error:
+        raise NoHost(f"--budget: {typed(error.value)} {error.problem}; {error.mend}") from None
+    return auto_budget() if size is None else (size, "as asked")
+
+
+def _budget(settings: Settings) -> tuple[int, str]:
     if settings.memory.budget != "auto":
         return settings.memory.budget, "memory.budget"
     return auto_budget()

@@ -25,7 +25,7 @@ GatesOption = Annotated[
     bool, typer.Option("--gates", help="Keep Ollama's own gates; its device is then as large as the budget.")
 ]
 BudgetOption = Annotated[
-    str | None, typer.Option("--budget", metavar="SIZE", help="Memory for the models, instead of the configured.")
+    str | None, typer.Option("--budget", metavar="SIZE", help='Memory for the models, such as "48GB", or "auto".')
 ]
 PhaseOption = Annotated[
     str | None, typer.Option("--phase", metavar="NAME", help="The phase, instead of the configured.")

@@ -1,9 +1,10 @@
 """The policies that a simulation can play, ours and others', by the names people give them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from policies import POLICIES
 from scheduler.core import messages as m
+from scheduler.core.machine import Machine as Core
 from scheduler.settings import Settings
 from scheduler.settings_keys import nearest_name
 from scheduler.simulated_host import Machine, NoHost
@@ -41,12 +42,37 @@ def run(
     events: Sequence[m.Fact] = (),
     witness: Witness | None = None,
 ) -> Result:
-    """Play the jobs under the policy of that name, its waits held to the bound where it states one. What others do
-    hears of no `events` and has no `witness`."""
+    """Play the jobs under the policy of that name, its waits held to the bound where it states one; who is not served
+    is noted. What others do hears of no `events` and has no `witness`."""
     if name in POLICIES:
-        return observed(jobs, stage.host, name, config=stage.under(name), events=events, witness=witness)
+        refused: dict[str, str] = {}
+
+        def seen(fact: m.Fact, orders: Sequence[m.Order], core: Core) -> None:
+            refused.update({order.id: order.message for order in orders if isinstance(order, m.Refuse)})
+            if witness is not None:
+                witness(fact, orders, core)
+
+        result = observed(jobs, stage.host, name, config=stage.under(name), events=events, witness=seen)
+        result.notes += _not_served(jobs, result, refused)
+        return result
     result = baselines.run(OTHERS[name], jobs, stage.host)
     result.policy = name
     if name == "ollama" and not stage.host.gates:
         result.notes.append("Ollama's 80 % rule for a load beside others holds for it all the same")
+    allowed = {member for members in stage.host.sets for member in members}
+    if any(job.model not in allowed for job in jobs):
+        result.notes.append(f"it knows no phases, so it serves what phase {stage.config.phase} leaves out, too")
+    result.notes += _not_served(jobs, result, {})
     return result
+
+
+def _not_served(jobs: Sequence[Job], result: Result, refused: Mapping[str, str]) -> Iterator[str]:
+    """For which models nobody was served, how many, and the words with which the first was refused."""
+    served = {each.job.id for each in result.served}
+    lost: dict[str, list[str]] = {}
+    for job in jobs:
+        if job.id not in served:
+            lost.setdefault(job.model, []).append(job.id)
+    for model, ids in lost.items():
+        words = next((refused[ident] for ident in ids if ident in refused), "it never got a slot")
+        yield f"not served, {len(ids)} for {model}: {words}"

@@ -53,7 +53,9 @@ def _cells(result: Result, cls: str, part: Result) -> list[str]:
 def remarks(result: Result) -> Iterator[str]:
     """What a table of it leaves out: who was not served, and who waited past the bound that the policy states."""
     if result.unserved:
-        yield f"{result.policy}: {result.unserved} requests were refused or never served"
+        asked = result.unserved + len(result.served)
+        count = f"{result.unserved} of {asked} requests were refused or never served"
+        yield f"{result.policy}: NOT SERVED: {count}; waits, loads and J leave them out, so they compare with nothing"
     if result.past_bound is not None:
         told = [f"waits past its stated bound: {len(result.past_bound)}", *result.past_bound[:FIRST]]
         yield f"{result.policy}: {'; '.join(told)}"

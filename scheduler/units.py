@@ -18,6 +18,7 @@ SIZE_UNITS = {
     "TiB": 2**40,
 }
 MOST = 2**63  # bytes: what no memory has
+LEAST = 10**6  # bytes: what is less holds no model
 DURATION_UNITS = {"d": Decimal(86400), "h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
 
 SIZE_ADVICE = 'write bytes as a whole number, or a number and a unit: "35GB" (10^9 bytes), "32GiB" (2^30), "64MB"'
@@ -59,6 +60,26 @@ def parse_size(value: object) -> int:
         raise UnitError(value, f"has an unknown unit {unit!r}", _unit_advice(number, unit))
     with localcontext(prec=60):
         return _held(value, int(Decimal(number) * _FOLDED[unit.lower() or "b"]))
+
+
+def parse_budget(text: str) -> int | None:
+    """Bytes of the memory for models as it is typed at a command, such as "48GB"; None for "auto". Raises UnitError,
+    for a number without its unit too."""
+    if text == "auto":
+        return None
+    try:
+        size = parse_size(text)
+    except UnitError as error:
+        raise UnitError(text, error.problem, f'{error.mend}; or "auto"') from None
+    if size >= LEAST:
+        return size
+    match = _NUMBER.match(text.strip())
+    number = match[0] if match and size else "48"
+    raise UnitError(
+        text,
+        f"is {size} bytes, in which no model fits",
+        f'write "{number}GB" (10^9 bytes), "{number}GiB" (2^30) or "auto"',
+    )
 
 
 def _held(value: object, size: int) -> int:

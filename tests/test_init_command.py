@@ -171,6 +171,7 @@ def test_no_alias_of_a_model_that_is_left_out(listing: Listing, tmp_path: Path) 
     [
         (["--ollama", "127.0.0.1:11434"], 2, '--ollama: "127.0.0.1:11434" does not begin with http'),
         (["--budget", "38G"], 2, 'write "38GB" or "38GiB"'),
+        (["--budget", "38"], 2, '--budget: "38" is 38 bytes, in which no model fits; write "38GB"'),
         (["--ollama", "http://127.0.0.1:1"], 1, "no Ollama answers at http://127.0.0.1:1 (no connection)"),
     ],
 )

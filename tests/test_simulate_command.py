@@ -207,3 +207,73 @@ def test_every_wait_is_held_to_the_bound(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "the larger of patience 150.0 and floor" in text
     (broken,) = json.loads(run(*words, "--json", code=1))
     assert broken["policies"][0]["past_bound"][0] in text
+
+
+@pytest.mark.parametrize(("size", "mend"), [("48", '"48GB"'), ("48.5", '"48.5GB"'), ("0", '"48GB"'), ("48G", '"48GB"')])
+def test_a_budget_without_its_unit_is_refused(tmp_path: Path, size: str, mend: str) -> None:
+    """A number alone would be bytes, in which no model fits: option, value and what would be right are named."""
+    text = run("--trace", written(tmp_path, *TRACE), "--budget", size, code=2)
+    assert text.startswith(f'--budget: "{size}" ')
+    assert mend in text
+    assert '"auto"' in text
+
+
+def test_a_budget_as_this_machine_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` is what it is in a configuration, whatever the configuration says."""
+    monkeypatch.setattr("scheduler.simulated_host.auto_budget", lambda: (38 * 10**9, "auto: a test"))
+    config = tmp_path / "c.toml"
+    config.write_text('[memory]\nbudget = "48GB"\n')
+    words = ("--trace", written(tmp_path, *TRACE), "--config", config)
+    assert "4 requests, 38.0 GB (auto: a test), phase" in run(*words, "--budget", "auto")
+    assert "4 requests, 48.0 GB (memory.budget), phase" in run(*words)
+
+
+@pytest.mark.parametrize("name", ["empty.jsonl", "empty.jsonl.gz"])
+def test_a_workload_in_which_nobody_asks_is_told(tmp_path: Path, name: str) -> None:
+    """An empty file is no table of zeros: it is named, with a line that would be right, which is."""
+    file = written(tmp_path, "", name=name)
+    text = run("--trace", file, "--budget", "48GB", code=2)
+    assert text.startswith(f"{file}: no request is in it; ")
+    assert "--budget" not in run("--trace", file, "--budget", "1GB", code=2)
+    _, _, example = text.partition("such as ")
+    run("--trace", written(tmp_path, example.strip()), "--budget", "48GB")
+
+
+@pytest.fixture(name="coding_only")
+def _coding_only(tmp_path: Path) -> Path:
+    """A configuration with a phase that leaves quality out."""
+    config = tmp_path / "coding.toml"
+    config.write_text('[phases.normal]\nsets = ["quality", "coding"]\n[phases.code]\nsets = ["coding"]\n')
+    return config
+
+
+def test_who_is_never_served_is_told(tmp_path: Path, coding_only: Path) -> None:
+    """Requests that the phase refuses are counted, with their model and the words they got; exit code 1, and nothing
+    is compared with what they did not cost. What others do knows no phases, which is told as well."""
+    words = ("--trace", written(tmp_path, *TRACE), "--budget", "48GB", "--config", coding_only, "--phase", "code")
+    text = run(*words, "--policy", "default", "--policy", "ollama", "--bound", code=1)
+    assert "default: NOT SERVED: 2 of 4 requests were refused or never served" in text
+    assert f"default: not served, 2 for {QUALITY}: model '{QUALITY}' is not served in phase 'code'" in text
+    assert "ollama: it knows no phases, so it serves what phase code leaves out, too" in text
+    assert "times that" not in text
+    (told,) = json.loads(run(*words, "--policy", "default", "--policy", "ollama", "--json", code=1))
+    ours, ollama = told["policies"]
+    assert (ours["unserved"], ollama["unserved"]) == (2, 0)
+    assert run(*words, "--policy", "ollama")
+
+
+def test_what_the_optimum_minds_is_told(tmp_path: Path) -> None:
+    """Exact is said of what it minds: no gates, no sets; where arrivals depend on answers only the policy is held
+    beside it whose arrivals they were."""
+    file = written(tmp_path, *TRACE)
+    words = ("--trace", file, "--budget", "38GB", "--gates", "--bound")
+    text = run(*words, "--policy", "lru", "--policy", "default")
+    assert "does not mind sets, phases and Ollama's gates (--gates or not)" in text
+    (shares,) = [line.partition("times that: ")[2] for line in text.splitlines() if "times that: " in line]
+    assert shares.split()[0::2] == ["lru"]
+    assert "taken to come as it did under lru, even if it answers sooner: only lru is compared" in text
+    assert "--policy default" in text
+    open_only = run("--trace", written(tmp_path, *TRACE[:2]), *words[2:], "--policy", "lru", "--policy", "default")
+    assert "default" in open_only.partition("times that: ")[2]
+    assert "taken to come" not in open_only
+    assert "Ollama's gates" in json.loads(run(*words, "--json"))[0]["bound"]["minds"]
