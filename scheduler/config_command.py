@@ -12,11 +12,11 @@ import typer
 
 from scheduler.memory import auto_budget
 from scheduler.settings import Settings
-from scheduler.settings_check import all_sets, need
+from scheduler.settings_check import all_sets, beyond, need
 from scheduler.settings_docs import settings_schema
 from scheduler.settings_keys import dotted
 from scheduler.settings_problems import SettingsError
-from scheduler.settings_read import Read, read_settings
+from scheduler.settings_read import Read, read_settings, replaced
 from scheduler.units import about_size
 
 BAD = 2
@@ -65,28 +65,36 @@ def check(config: ConfigOption = None, json_out: JsonOption = False) -> None:
     except SettingsError as error:
         raise _refused(error, json_out) from None
     budget, why = _budget(read.settings)
+    here = f"the budget here, {about_size(budget)} ({why})"
+    doubts = [*read.warnings, *beyond(read.settings, budget, here)]  # beyond a budget that is told is no doubt: refused
+    gone = replaced(read.settings)
     fits = [
         Fit(name, models, size, size <= budget)
         for name, models in all_sets(read.settings).items()
         for size in (need(read.settings, models),)
     ]
     if json_out:
-        warnings = [asdict(warning) for warning in read.warnings]
+        warnings = [asdict(warning) for warning in doubts]
         answer = {
             "ok": True,
             "file": _file(read),
             "problems": [],
             "warnings": warnings,
             "sets": [asdict(fit) for fit in fits],
+            "replaced": gone,
         }
         _print_json({**answer, "budget": {"bytes": budget, "from": why}})
         return
-    typer.echo(f"ok: {read.file or 'no file, the documented configuration holds'}")
+    none = fits and not any(each.fits for each in fits)
+    verdict = "good, but NO SET FITS HERE" if none else "ok"
+    typer.echo(f"{verdict}: {read.file or 'no file, the documented configuration holds'}")
     typer.echo(f"budget {about_size(budget)} ({why})")
     for each in fits:
         verdict = "fits" if each.fits else "TOO LARGE: its requests will be refused"
         typer.echo(f"  {each.name}: {about_size(each.bytes)} {verdict} ({', '.join(each.models)})")
-    for warning in read.warnings:
+    if gone:
+        typer.echo(f"gone, since a table of yours replaces the documented one whole: {_told(gone)}")
+    for warning in doubts:
         typer.echo(f"warning: {warning}")
 
 
@@ -101,6 +109,10 @@ def _budget(settings: Settings) -> tuple[int, str]:
     if settings.memory.budget != "auto":
         return settings.memory.budget, "memory.budget"
     return auto_budget()
+
+
+def _told(gone: Mapping[str, list[str]]) -> str:
+    return "; ".join(f"{table} {', '.join(names)}" for table, names in gone.items())
 
 
 def _refused(error: SettingsError, json_out: bool) -> typer.Exit:

@@ -57,17 +57,21 @@ def need(settings: Settings, models: tuple[str, ...], sizes: Mapping[str, int] |
 
 def _too_large(settings: Settings) -> Iterator[Problem]:
     budget = settings.memory.budget
-    if budget == "auto":
-        return
-    for name, size in sets_too_large(settings, budget).items():
+    if budget != "auto":
+        yield from beyond(settings, budget, f"memory.budget = {format_size(budget)}")
+
+
+def beyond(settings: Settings, budget_bytes: int, told: str) -> Iterator[Problem]:
+    """What to say of each set that exceeds the budget, which people know as `told`."""
+    for name, size in sets_too_large(settings, budget_bytes).items():
         models = all_sets(settings)[name]
         parts = " + ".join(about_size(need(settings, (model,))) for model in models)
         where = dotted(("sets", name) if name in settings.sets else ("models", name))
         yield Problem(
             where,
             typed(list(models)),
-            f"needs {about_size(size)} ({parts}), more than memory.budget = {format_size(budget)}",
-            "raise the budget, take a model out, or declare its true size",
+            f"needs {about_size(size)}{f' ({parts})' if len(models) > 1 else ''}, more than {told}",
+            f"raise the budget{', take a model out,' if len(models) > 1 else ''} or declare its true size",
         )
 
 

@@ -155,6 +155,15 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
     return data
 
 
+def replaced(settings: Settings) -> dict[str, list[str]]:
+    """What the documented tables of names have and these settings have not, by table: a table of one's own stands in
+    the place of ours, whole."""
+    gone = {
+        table: [name for name in documented()[table] if name not in getattr(settings, table)] for table in _RESTS_ON
+    }
+    return {table: names for table, names in gone.items() if names}
+
+
 def _origins(settings: Settings, alone: Settings, variables: Mapping[tuple[str, ...], str]) -> dict[str, str]:
     written = {path for path, _ in leaves(alone.model_dump(exclude_unset=True, by_alias=True))}
     origins = {}

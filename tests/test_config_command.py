@@ -122,7 +122,36 @@ def test_check_with_a_budget_known_only_here(file: Path, monkeypatch: pytest.Mon
     file.write_text(GOOD.replace('"38GB"', '"auto"'))
     text = run("check", "--config", file)
     assert "budget 10.0 GB (auto: a test's)" in text
+    assert text.startswith(f"ok: {file}")
     assert "  one: 35.0 GB TOO LARGE" in text
+    told = "35.0 GB, more than the budget here, 10.0 GB (auto: a test's); raise the budget or declare its true size"
+    assert f'warning: sets.one: ["big model:latest"] needs {told}' in text
+    (warning,) = (
+        w for w in json.loads(run("check", "--config", file, "--json"))["warnings"] if w["where"] == "sets.one"
+    )
+    assert "10.0 GB" in warning["problem"]
+
+
+def test_check_where_no_set_fits(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration of which nothing can be served on this machine is not called ok."""
+    monkeypatch.setattr("scheduler.config_command.auto_budget", lambda: (10**9, "auto: a test's"))
+    file.write_text(GOOD.replace('"38GB"', '"auto"'))
+    assert run("check", "--config", file).startswith("good, but NO SET FITS HERE: ")
+
+
+def test_check_tells_which_documented_names_are_gone(file: Path) -> None:
+    """Whoever wrote a table to add to ours learns that it replaced ours; whoever wrote none hears nothing."""
+    assert "models qwen-quality-128k:latest, qwen2.5-coder:32b-instruct, qwen-fast:latest; " in run(
+        "check", "--config", file
+    )
+    gone = json.loads(run("check", "--config", file, "--json"))["replaced"]
+    assert gone["sets"] == ["quality", "coding"]
+    assert gone["aliases"] == ["claude-sonnet-4-5", "claude-3-5-sonnet", "claude-3-haiku"]
+    file.write_text('[aliases]\nmine = "qwen-fast"\n')
+    assert set(json.loads(run("check", "--config", file, "--json"))["replaced"]) == {"aliases"}
+    file.write_text('policy = "fifo"\n')
+    assert json.loads(run("check", "--config", file, "--json"))["replaced"] == {}
+    assert "gone" not in run("check", "--config", file)
 
 
 @pytest.mark.parametrize("command", ["show", "check"])
