@@ -29,7 +29,10 @@ Sets: TypeAlias = Mapping[str, Sequence[Found]]
 
 NO_MODELS = 1
 REFUSED = 2
-CODES = "Exit codes: 0 written, 1 Ollama did not answer or has no models, 2 refused (the file is there, a bad value)."
+CODES = (
+    "Exit codes: 0 written, 1 Ollama did not answer or has no model that fits, "
+    "2 refused (the file is there, a bad value)."
+)
 
 _SECONDS = 15.0  # how long one answer of Ollama may take; its first listing waits for its own cache
 _STUB = 10**6  # bytes: a model smaller than this has no weights here, only the address of a remote one
@@ -55,18 +58,19 @@ def init(
             raise _Refused(f"{path} is there already; --force replaces it, --out FILE writes another")
         url, budget_bytes = _address(ollama_url), _budget(budget)
         models = _listed(url)
+        _some_fit(models, url, budget_bytes)
         sets = fitting_sets(models, budget_bytes, OllamaSettings().max_loaded_models)
         text = configuration(models, sets, url, budget, budget_bytes)
         settings_of(tomllib.loads(text))  # a file that would not be accepted is never written
-        _write(path, text)
+        made = _write(path, text)
     except _NoModels as error:
         raise end(str(error), NO_MODELS, json_out) from None
     except (_Refused, SettingsError) as error:
         raise end(str(error), REFUSED, json_out) from None
     if json_out:
-        typer.echo(json.dumps(_answer(path, url, models, sets, budget_bytes), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(_answer(path, made, url, models, sets, budget_bytes), indent=2, ensure_ascii=False))
     else:
-        typer.echo("\n".join(_lines(path, url, models, sets, budget_bytes)))
+        typer.echo("\n".join(_lines(path, made, url, models, sets, budget_bytes)))
 
 
 class _Refused(Exception):
@@ -74,7 +78,7 @@ class _Refused(Exception):
 
 
 class _NoModels(Exception):
-    """Ollama did not answer, or has no models."""
+    """Ollama did not answer, or has no model that fits."""
 
 
 def _address(text: str) -> str:
@@ -113,6 +117,16 @@ def _listed(url: str) -> list[Found]:
     return models
 
 
+def _some_fit(models: Sequence[Found], url: str, budget: int) -> None:
+    """Raises _NoModels where all are larger than the budget: a configuration that can serve nobody helps nobody."""
+    smallest = min(models, key=lambda model: model.size)
+    if declared(smallest) > budget:
+        raise _NoModels(
+            f"no model of the Ollama at {url} fits the budget of {about_size(budget)}: the smallest is "
+            f"{smallest.name}, {about_size(smallest.size)}; --budget SIZE allows more, `ollama pull` brings a smaller one"
+        )
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, ollama.ResponseError):
         return f"status {error.status_code}"
@@ -130,8 +144,10 @@ def _found(client: ollama.Client, name: str, size: int) -> Found:
     return Found(normal_name(name), size, int(set_to[1]) if set_to else None, known if isinstance(known, int) else None)
 
 
-def _write(path: Path, text: str) -> None:
-    """Write beside the place and move there, so that nothing is lost when the disk is full."""
+def _write(path: Path, text: str) -> Path | None:
+    """Write beside the place and move there, so that nothing is lost when the disk is full; the topmost of the folders
+    that had to be made."""
+    missing = [folder for folder in path.parents if not folder.exists()]
     beside = path.with_name(f"{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,9 +155,10 @@ def _write(path: Path, text: str) -> None:
         beside.replace(path)
     except OSError as error:
         raise _Refused(f"{path} cannot be written ({error.strerror}); --out FILE writes another") from None
+    return missing[-1] if missing else None
 
 
-def _lines(path: Path, url: str, models: list[Found], sets: Sets, budget: int) -> Iterator[str]:
+def _lines(path: Path, made: Path | None, url: str, models: list[Found], sets: Sets, budget: int) -> Iterator[str]:
     yield f"Ollama at {url} has {len(models)} model{'s' if len(models) > 1 else ''}; budget {about_size(budget)}"
     for model in models:
         context = f"context {model.num_ctx}" if model.num_ctx else "context as Ollama chooses"
@@ -150,12 +167,13 @@ def _lines(path: Path, url: str, models: list[Found], sets: Sets, budget: int) -
     for name, members in sets.items():
         total = about_size(sum(declared(model) for model in members))
         yield f"set {name}: {total} ({', '.join(model.name for model in members)})"
-    yield f"wrote {path}"
+    yield f"wrote {path}{f', for which the folder {made} was made' if made else ''}"
 
 
-def _answer(path: Path, url: str, models: list[Found], sets: Sets, budget: int) -> dict[str, Any]:
+def _answer(path: Path, made: Path | None, url: str, models: list[Found], sets: Sets, budget: int) -> dict[str, Any]:
     return {
         "file": str(path),
+        "made_folder": None if made is None else str(made),
         "ollama": url,
         "budget": budget,
         "models": [{**asdict(model), "fits": declared(model) <= budget} for model in models],

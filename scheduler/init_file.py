@@ -79,7 +79,8 @@ def declared(model: Found) -> int:
 def configuration(
     models: Sequence[Found], sets: Mapping[str, Sequence[Found]], ollama: str, budget: str, budget_bytes: int
 ) -> str:
-    """The text of a configuration file. `budget` is as written in it, `budget_bytes` what it comes to here."""
+    """The text of a configuration file for models of which one fits at least. `budget` is as written in it,
+    `budget_bytes` what it comes to here."""
     return "\n".join(
         [
             "# Written by `ollama-scheduler init` from what Ollama listed; it is yours to change.",
@@ -109,8 +110,6 @@ def configuration(
 
 
 def _models(models: Sequence[Found], budget: int) -> Iterator[str]:
-    if all(declared(model) > budget for model in models):
-        yield "[models]                                  # none fits; without this line the documented ones would hold"
     for model in sorted(models, key=lambda model: (-model.size, model.name)):
         out = "" if declared(model) <= budget else "# "
         if out:

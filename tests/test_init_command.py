@@ -89,7 +89,7 @@ def run(*arguments: object, code: int = 0) -> str:
 
 def test_what_it_writes_is_accepted(listing: Listing, tmp_path: Path) -> None:
     """The file names each local model that fits with its size and Modelfile context, and sets that fit together."""
-    out = tmp_path / "deep" / "config.toml"
+    out = tmp_path / "deep" / "er" / "config.toml"
     told = run("--ollama", listing.url, "--out", out, "--budget", "38GB")
     read = read_settings(out)
     assert read.warnings == ()
@@ -114,7 +114,7 @@ def test_what_it_writes_is_accepted(listing: Listing, tmp_path: Path) -> None:
     }
     assert "trained for 32768 tokens" in out.read_text()
     assert "huge:405b: 400 GB, context 4096, LARGER THAN THE BUDGET" in told
-    assert told.rstrip().endswith(f"wrote {out}")
+    assert told.rstrip().endswith(f"wrote {out}, for which the folder {tmp_path / 'deep'} was made")
 
 
 def test_auto_is_the_default(listing: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +133,7 @@ def test_json_for_scripts(listing: Listing, tmp_path: Path) -> None:
     out = tmp_path / "config.toml"
     answer = json.loads(run("--ollama", listing.url, "--out", out, "--budget", "38GB", "--json"))
     assert answer["file"] == str(out)
+    assert answer["made_folder"] is None
     assert answer["budget"] == 38 * 10**9
     assert answer["sets"]["qwen-quality-128k"] == ["qwen-quality-128k:latest"]
     assert [model["name"] for model in answer["models"] if not model["fits"]] == ["huge:405b"]
@@ -150,12 +151,12 @@ def test_a_file_that_is_there_stays(listing: Listing, tmp_path: Path) -> None:
 
 
 def test_no_model_fits(listing: Listing, tmp_path: Path) -> None:
-    """The file is still good, names no model, and does not fall back on the documented ones."""
-    out = tmp_path / "config.toml"
-    run("--ollama", listing.url, "--out", out, "--budget", "1GB")
-    assert read_settings(out).settings.models == {}
-    assert read_settings(out).settings.aliases == {}
-    assert "class =" not in out.read_text()  # nor does its example name one
+    """That is an error which names the smallest and the budget; a file that serves nobody is not written, nor a folder
+    made for it."""
+    out = tmp_path / "deep" / "config.toml"
+    told = run("--ollama", listing.url, "--out", out, "--budget", "3GB", code=1)
+    assert "fits the budget of 3.0 GB: the smallest is qwen-fast:latest, 5.0 GB" in told
+    assert not out.parent.exists()
 
 
 def test_no_alias_of_a_model_that_is_left_out(listing: Listing, tmp_path: Path) -> None:
