@@ -50,6 +50,10 @@ class Silent(Exception):
         self.url = url
 
 
+class NoJournal(Exception):
+    """No journal of the daemon that is meant can be read; the message says what would help."""
+
+
 class NoToken(Exception):
     """The token that a command must bring cannot be read."""
 
@@ -132,6 +136,30 @@ def named_folder(url: str) -> Path:
         if named and private and (Path(named) / LOCK).is_file() and httpx.URL(url).host in NEAR:
             return Path(named)
     return state_folder()
+
+
+def journals(url: str | None, config: Path | None, json_out: bool) -> list[Path]:
+    """The journal files of the daemon that runs, at least one. Where none answers and `url` names none, those that an
+    ended one left in the usual folder, which is told on stderr. Raises Silent and NoJournal."""
+    where = place(url, config, json_out)
+    named: str | None
+    try:
+        named = str(ask(where, "/status", knows={"verdict"}).get("state_folder", ""))
+        folder = named_folder(where)
+    except Silent:
+        if url is not None:  # another daemon's journal is not what was asked about
+            raise
+        named, folder = None, state_folder()
+    if named and folder != Path(named):
+        raise NoJournal(
+            f"the daemon at {where} keeps its state in {named}, which is no folder of yours here; name the files"
+        )
+    files = sorted((folder / "journal").glob("*.jsonl"))
+    if not files:
+        raise NoJournal(f"no journal is in {folder / 'journal'}; name its files")
+    if named is None:
+        typer.echo(f"no scheduler answers at {where}; read is what an ended one left in {folder / 'journal'}", err=True)
+    return files
 
 
 def _answer(url: str, method: str, route: str, knows: Set[str], **more: Any) -> tuple[int, dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from pydantic_core import to_jsonable_python
 
-from scheduler.ask import ConfigOption, JsonOption, Silent, UrlOption, end, named_folder, place, state_folder
+from scheduler.ask import ConfigOption, JsonOption, NoJournal, Silent, UrlOption, end, journals
 from scheduler.core import messages as m
 from scheduler.replay import BadFile, Difference, Verified, verify
 
@@ -32,14 +32,12 @@ def verify_files(
     json_out: JsonOption = False,
 ) -> None:
     """Replay each FILE alone and compare every order with what was written."""
-    if not files:
-        try:
-            folder = named_folder(place(url, config, json_out))
-        except Silent:  # what an ended daemon left can be replayed as well
-            folder = state_folder()
-        files = sorted((folder / "journal").glob("*.jsonl"))
-        if not files:
-            raise end(f"no journal is in {folder / 'journal'}; name its files", UNREADABLE, json_out)
+    if files and url is not None:
+        raise end("FILE and --url say two different things; give one", UNREADABLE, json_out)
+    try:
+        files = files or journals(url, config, json_out)
+    except (Silent, NoJournal) as error:
+        raise end(str(error), UNREADABLE, json_out) from None
     worst = 0
     told: list[dict[str, Any]] = []
     for file in files:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from scheduler import residency_picture as picture, simulated_tables as tables, whatif as again
-from scheduler.ask import ConfigOption, Silent, UrlOption, end, named_folder, place, state_folder
+from scheduler.ask import ConfigOption, NoJournal, Silent, UrlOption, end, journals
 from scheduler.recorded import BadJournal, Recorded, first_moment, read
 from scheduler.recorded_jobs import jobs_of
 from scheduler.simulated_host import NoHost, asked_budget
@@ -32,7 +32,7 @@ class NoTime(Exception):
     """A stretch of time that cannot be looked at; the message says what would be right."""
 
 
-UNUSABLE = (BadJournal, NoHost, NoTime, UnitError, picture.NoPicture, OSError)
+UNUSABLE = (BadJournal, NoHost, NoTime, UnitError, picture.NoPicture, OSError, Silent, NoJournal)
 
 
 def whatif(
@@ -71,7 +71,9 @@ def whatif(
         if picture_file is not None:
             picture.check(picture_file)
         changes = _changes(policy, budget, phase)
-        recorded = _recorded(journal or _daemons(url, config, json_out), journal is not None, day, since)
+        if journal and url is not None:
+            raise NoTime("--journal and --url say two different things; give one")
+        recorded = _recorded(journal or journals(url, config, json_out), journal is not None, day, since)
         jobs = jobs_of(recorded)
         courses = [again.past(recorded), *(again.course(recorded, jobs, change) for change in changes)]
         if save_trace is not None:
@@ -97,19 +99,8 @@ def _changes(policies: list[str] | None, budget: str | None, phase: str | None) 
     return list(dict.fromkeys(changes))
 
 
-def _daemons(url: str | None, config: Path | None, json_out: bool) -> list[Path]:
-    """The journal of the daemon that runs, or of one that did."""
-    try:
-        folder = named_folder(place(url, config, json_out))
-    except Silent:
-        folder = state_folder()
-    return sorted((folder / "journal").glob("*.jsonl"))
-
-
 def _recorded(files: Sequence[Path], named: bool, day: str | None, since: str | None) -> Recorded:
     """What was asked in that time. Raises NoTime where that is nothing."""
-    if not files:
-        raise NoTime("no journal is there; name its files with --journal")
     begin, end = _stretch(files, named, day, since)
     recorded = read(files, begin, end)
     if not recorded.served:

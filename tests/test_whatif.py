@@ -22,6 +22,7 @@ from scheduler.simulator.workload import Job, read
 from scheduler.whatif_command import NoTime, _recorded
 from tests.live import Live
 from tests.realollama.stage import RealOllama, StagedModel
+from tests.test_status_command import daemon
 
 NINE = datetime(2026, 11, 23, 9, tzinfo=UTC)
 SECRET = "d0ac7a1e"  # how a journal would know a session
@@ -348,3 +349,31 @@ async def test_the_journal_of_a_daemon_that_ran(real_ollama: Any, watchers: None
     content = json.loads(told(*named(files), "--json"))
     assert content["simulated_as_it_was"]["loads"] == 3
     assert content["careful"] == ""
+
+
+@pytest.mark.parametrize("command", ["whatif --since 2026-11-01", "journal verify"])
+def test_another_daemons_journal_is_never_read_unsaid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Of a daemon that does not answer the journal is read where it was not named, and that is told; where `--url`
+    names one, or one names a folder that is not here, nothing else is read; and no file is read beside `--url`."""
+    (tmp_path / "usual").mkdir()
+    (file,), _ = journal(tmp_path / "usual" / "journal", DEMAND, documented(38 * GB))
+    monkeypatch.setattr("scheduler.ask.state_folder", lambda: tmp_path / "usual")
+    monkeypatch.setenv("OLLAMA_SCHEDULER_LISTEN", "127.0.0.1:9")
+
+    def told_by(*more: str) -> Any:
+        return CliRunner().invoke(command_line([]), [*command.split(), *more])
+
+    usual = told_by()
+    assert usual.exit_code < 2, usual.output
+    assert "no scheduler answers at http://127.0.0.1:9" in usual.stderr
+    assert str(file.parent) in usual.stderr
+    named = told_by("--url", "http://127.0.0.1:9")
+    assert (named.exit_code, named.stdout) == (2, "")
+    with daemon({"/status": lambda _: {"verdict": "ok", "state_folder": "/elsewhere"}}) as url:
+        other = told_by("--url", url)
+    assert (other.exit_code, other.stdout) == (2, "")
+    assert "keeps its state in /elsewhere, which is no folder of yours here" in other.stderr
+    both = told_by("--url", url, *([] if "verify" in command else ["--journal"]), str(file))
+    assert (both.exit_code, "--url say two different things" in both.stderr) == (2, True)
