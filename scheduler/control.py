@@ -106,7 +106,7 @@ class Control:
         dispatcher = self._dispatcher
         objection = dispatcher.objection(fact)
         if objection is not None:
-            return 409, {"error": objection}
+            return 409, {"error": told.refused(dispatcher.state, fact, objection)}
         before = told.before(dispatcher.state, fact)
         dispatcher.post(fact)
         state, now = dispatcher.state, dispatcher.now()

@@ -15,6 +15,18 @@ def span(seconds: float) -> str:
     return format_duration(float(max(0, round(seconds))))
 
 
+def refused(state: CoreState, fact: c.Command, objection: str) -> str:
+    """Why it is refused: the core's `objection`, and first of all the absence of Ollama that is behind it."""
+    if not isinstance(fact, c.LoadAsked | c.Pinned) or (state.listed is not None and state.budget is not None):
+        return objection
+    match state.ollama:
+        case "down":
+            return f"Ollama does not answer ({state.ollama_error}): {objection}"
+        case "unknown":
+            return f"Ollama has not answered yet: {objection}"
+    return objection
+
+
 def before(state: CoreState, fact: c.Command) -> str:
     """What of the state that `fact` finds its sentence needs."""
     match fact:
@@ -84,7 +96,8 @@ def then(state: CoreState, fact: c.Command, now: float) -> list[str]:
 
 def settled(state: CoreState, now: float) -> list[str]:
     """What is under way, or that nothing is."""
-    return _change(state) or [f"Nothing changes now: {state.verdict}." if state.verdict else "Nothing changes now."]
+    nothing = "In memory nothing changes now"  # which may come right after a list of settings that did
+    return _change(state) or [f"{nothing}: {state.verdict}." if state.verdict else f"{nothing}."]
 
 
 def _change(state: CoreState) -> list[str]:

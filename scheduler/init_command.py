@@ -123,7 +123,7 @@ def _some_fit(models: Sequence[Found], url: str, budget: int) -> None:
     if declared(smallest) > budget:
         raise _NoModels(
             f"no model of the Ollama at {url} fits the budget of {about_size(budget)}: the smallest is "
-            f"{smallest.name}, {about_size(smallest.size)}; --budget SIZE allows more, `ollama pull` brings a smaller one"
+            f"{smallest.name}, {about_size(smallest.size)}; --budget SIZE allows more, or `ollama pull` a smaller one"
         )
 
 

@@ -12,10 +12,14 @@ import aiohttp
 import pytest
 
 from scheduler import control_bodies as bodies, control_told
+from scheduler.control import Control
 from scheduler.control_gate import TOKEN, Gate, drop_token, new_token
 from scheduler.core import messages as m
 from scheduler.core.config import Config, ModelConfig
 from scheduler.core.machine import Machine
+from scheduler.dispatcher import Dispatcher
+from scheduler.reload import Outcome
+from scheduler.routes import Aliases
 from tests.live import CODER, FAST, QUALITY, Live
 from tests.realollama.stage import RealOllama, StagedModel
 
@@ -251,7 +255,7 @@ async def test_a_day_with_an_operator(real_ollama: Any, watchers: None, tmp_path
         await ada.does("unload", all=True, by="ada")
         await live.until(lambda: not live.present() and not live.state.asked_out)
         assert "unload asked for by ada" in await ada.why(model="claude-3-haiku")
-        assert "Nothing" in (await ada.does("phase", phase="orchestra"))["next"][0] or live.state.transition
+        assert "nothing changes" in (await ada.does("phase", phase="orchestra"))["next"][0] or live.state.transition
         assert live.state.phase == "orchestra"
         status, told = await ada.says("phase", phase="nowhere")
         assert (status, "normal, orchestra" in told["error"]) == (409, True)
@@ -383,3 +387,43 @@ def test_what_is_still_being_loaded_is_not_said_to_leave_now() -> None:
     pause = m.Paused(4.0, "a person")
     machine.step(pause)
     assert control_told.then(machine.state, pause, 4.0) == ["fast is still being loaded: that ends first."]
+
+
+class Changed:
+    """A configuration in which the policy is another one each time it is read."""
+
+    async def again(self, by: str) -> Outcome:
+        """Read it."""
+        return Outcome([], ["policy"], [])
+
+
+@pytest.fixture
+async def core() -> Dispatcher:
+    """A core whose Ollama never answered."""
+    machine = Machine.fresh(Config(models=(ModelConfig("fast:latest", 5 * 10**9),)), 0.0)
+    return Dispatcher(machine, lambda: 9.0)
+
+
+@pytest.fixture
+async def away(core: Dispatcher) -> Control:
+    """What follows commands in front of it."""
+    return Control(core, Aliases(), Changed())
+
+
+@pytest.mark.parametrize("command", ["load", "pin"])
+async def test_what_cannot_be_loaded_without_ollama_says_so(core: Dispatcher, away: Control, command: str) -> None:
+    """The cause is named: to ask again in a moment helps nobody while no Ollama runs."""
+    body = json.dumps({"model": "fast", **({"for": "1h"} if command == "pin" else {})})
+    status, told = await away.follow(command, body.encode(), "127.0.0.1:1")
+    assert (status, told["error"].startswith("Ollama has not answered yet: what is installed")) == (409, True)
+    core.post(m.OllamaDown(9.0, "connection refused"))
+    status, told = await away.follow(command, body.encode(), "127.0.0.1:1")
+    assert (status, told["error"].startswith("Ollama does not answer (connection refused): what is ")) == (409, True)
+    assert (await away.follow("resume", b"{}", "127.0.0.1:1"))[1]["error"] == "nothing is paused"
+
+
+async def test_a_changed_setting_is_not_followed_by_nothing_changes(away: Control) -> None:
+    """What does not change is what is in memory: `reload` has just named what did."""
+    _, told = await away.follow("reload", b"{}", "127.0.0.1:1")
+    assert told["done"] == "The configuration was read again; changed: policy."
+    assert told["next"][0].startswith("In memory nothing changes now")
