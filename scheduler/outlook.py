@@ -32,6 +32,9 @@ class EmptyMemory(WorldView):
         return {}
 
 
+IDS = "`ollama-scheduler status --json` has the ids of those that wait or run, the log those of all"
+
+
 def short(name: str) -> str:
     """A model's name as people say it."""
     return name.removesuffix(":latest")

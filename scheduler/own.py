@@ -112,12 +112,13 @@ class OwnCalls:
         return 400, {"error": "nothing is asked about: name a model (?model=NAME) or a request (?request=ID)"}
 
     def _why_request(self, asked: str) -> Answer:
+        from scheduler.outlook import IDS
         from scheduler.why_request import why_request
 
         dispatcher = self._known.dispatcher
         fate = self._known.past.fate(asked)
         if fate is None:
-            return 404, {"error": f"no request {asked!r} waits or runs, nor is it among the last that are over"}
+            return 404, {"error": f"no request {asked!r} waits or runs, nor is it among the last that are over; {IDS}"}
         exchange = self._listener.exchanges.get(asked)
         generating = exchange is not None and exchange.progress.stage == "generating"
         stage: Stage = "generating" if generating else "prefill"
@@ -138,7 +139,8 @@ class OwnCalls:
         model = known_as(dispatcher.state, model)
         wish, measured = self._known.past.refused_wish(model), self._known.measured
         state, now = dispatcher.state, dispatcher.now()
-        return 200, why(state, model, now, alias=asked, cls=target.cls, wish=wish, measured=measured)
+        names = self._listener.rules.aliases.names
+        return 200, why(state, model, now, alias=asked, cls=target.cls, wish=wish, measured=measured, names=names)
 
     async def control(self, asked: Asked) -> Answer:
         """Carry out a person's command."""

@@ -38,6 +38,11 @@ class Aliases:
         self._paid = frozenset(map(normal_name, paid))
         self._default = default_class
 
+    @property
+    def names(self) -> list[str]:
+        """Every name that is known here, as `normal_name` writes it."""
+        return sorted({*self._table, *self._paid})
+
     def resolve(self, name: str) -> Target:
         """Follow `name` to its model. A class given nearer to the client wins over one further down the chain.
 

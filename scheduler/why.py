@@ -4,7 +4,9 @@ The copy is of bounded size, however many wait: of each queue only its head, and
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from itertools import islice
 from typing import Literal
 
@@ -12,15 +14,18 @@ from typing_extensions import TypedDict
 
 from scheduler.core import messages as m, sizes
 from scheduler.core.machine import Machine
+from scheduler.core.refusals import installed
 from scheduler.core.state import CoreState, ModelState, Request
 from scheduler.core.view import Sets
 from scheduler.journal_lines import copy_of
 from scheduler.measured import Measured
-from scheduler.outlook import ends_in, expected, gigabytes, short, spread, there, trouble, waits, waits_for
+from scheduler.names import normal_name
+from scheduler.outlook import IDS, ends_in, expected, gigabytes, short, spread, there, trouble, waits, waits_for
 from scheduler.past import RefusedWish
 from scheduler.waits import Range, ahead_of, due_of, wait_of
 
 TRIAL = "why"  # the id of the request that only the copy meets
+NEAREST, MANY = 3, 8  # names that are told where one is unknown: like it, or where none is, of all
 HEAD = 4  # requests of each queue that the copy holds: one step serves no more of them
 
 
@@ -56,9 +61,10 @@ def why(
     cls: str = "interactive",
     wish: RefusedWish | None = None,
     measured: Measured | None = None,
+    names: Sequence[str] = (),
 ) -> Why:
     """What a request of class `cls` for `name` (the model's full name) would meet at `now`; changes nothing. `wish` is
-    the last one to unload the model that was not followed."""
+    the last one to unload the model that was not followed; `names` may be asked for beside those of models."""
     trial = Machine(copy_of_head(state))
     orders = trial.step(m.Arrived(now, TRIAL, name, cls=cls, alias=alias))
     sets = Sets(state.config, state.phase)
@@ -89,7 +95,8 @@ def why(
         answer["wait"] = _range(wait_of(trial.state, measured, name, ahead, due_of(trial.state, model, cls, now), now))
         if answer["expected"] is not None:
             answer["expected"] = there(answer["expected"], answer["wait"])
-    answer["sentences"] = [_who(answer, model, state), _fate(answer, state, trial.state), *_more(answer, model, state)]
+    who = _who(answer, model, state) if _is_known(state, name) else _unknown(answer, state, names)
+    answer["sentences"] = [who, _fate(answer, state, trial.state), *_more(answer, model, state)]
     if answer["wait"] is not None:
         answer["sentences"].insert(2, waits(answer["wait"]))
     answer["sentences"] += _said(model, state, now, wish)
@@ -154,6 +161,26 @@ def _who(answer: Why, model: ModelState, state: CoreState) -> str:
     verb = "," if answer["alias"] else " is"
     inside = f"in set {' and '.join(answer['sets'])}" if answer["sets"] else "in no set, so a set of its own"
     return f"{subject}{verb} {size}, {inside}; the phase is {state.phase}."
+
+
+def _is_known(state: CoreState, name: str) -> bool:
+    """Whether Ollama has such a model, or the configuration names it."""
+    declared = {each.name for each in state.config.models}
+    return name in declared or (state.listed is not None and installed(state, name))
+
+
+def _unknown(answer: Why, state: CoreState, names: Sequence[str]) -> str:
+    """Of a name that stands for nothing: what could have been meant."""
+    if state.listed is None:
+        return f"{short(answer['model'])} is not configured, and what Ollama has is not known yet."
+    asked = short(answer["alias"] or answer["model"])
+    if answer["alias"] and normal_name(answer["alias"]) != answer["model"]:
+        return f"{asked} is {short(answer['model'])}, which is neither configured nor installed."
+    known = list(dict.fromkeys(map(short, [*names, *(each for each in state.models if _is_known(state, each))])))
+    near = get_close_matches(asked, known, NEAREST)
+    some = ", ".join([*known[:MANY], "…"][: len(known)])
+    told = f"the nearest known: {', '.join(near)}" if near else f"known are {some}" if some else "none is known"
+    return f"No model, alias or request is known as {asked}; {told}. A request has an id such as r1a2b-7: {IDS}."
 
 
 def _fate(answer: Why, before: CoreState, after: CoreState) -> str:

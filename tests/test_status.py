@@ -482,6 +482,30 @@ def test_why_refused(name: str, status: int, words: str) -> None:
     assert words in answer["sentences"][1]
 
 
+def test_why_of_what_nobody_knows() -> None:
+    """A name that is neither a model nor an alias nor a request is told as that, with the nearest that are, else with
+    some; what is known only to the configuration, or to Ollama, is no such name."""
+    scene = Scene()
+    state, names = scene.machine.state, ["gpt-4:latest", "claude-opus-4:latest"]
+    near = why(state, "qwen-fats:latest", scene.at, alias="qwen-fats", names=names)["sentences"]
+    assert near[0].startswith("No model, alias or request is known as qwen-fats; the nearest known: qwen-fast.")
+    assert "refused with 404" in near[1]
+    assert (
+        "the nearest known: gpt-4." in why(state, "gtp-4:latest", scene.at, alias="gtp-4", names=names)["sentences"][0]
+    )
+    far = why(state, "r1:latest", scene.at, alias="r1", names=names)["sentences"][0]
+    assert "known are gpt-4, claude-opus-4, qwen-quality-128k" in far
+    assert "an id such as r1a2b-7: `ollama-scheduler status --json` has" in far
+    leads = why(state, "gone:latest", scene.at, alias="gpt-4", names=names)["sentences"][0]
+    assert leads == "gpt-4 is gone, which is neither configured nor installed."
+    scene.tell(m.ModelsListed(scene.at, (m.Listed("extra:latest", 10**9),)))
+    for name in (FAST, "extra:latest"):
+        assert name in why(state, name, scene.at)["sentences"][0]
+        assert "No model" not in why(state, name, scene.at)["sentences"][0]
+    unheard = why(Machine.fresh(EACH, 1.0).state, "x:latest", 1.0, alias="x")["sentences"][0]
+    assert unheard == "x is not configured, and what Ollama has is not known yet."
+
+
 def test_why_without_ollama() -> None:
     """While Ollama is away it would wait for Ollama."""
     scene = Scene()
