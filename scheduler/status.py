@@ -12,7 +12,7 @@ from scheduler.core.view import Sets
 from scheduler.ledger import Ledger
 from scheduler.outlook import expected, fit_of, size_of, trouble, waits_for
 from scheduler.past import RefusedWish
-from scheduler.status_learned import learned
+from scheduler.status_learned import disk, learned
 from scheduler.status_verdict import Clock, headline, needs, verdict, warnings
 
 
@@ -71,6 +71,7 @@ def build(
         memory=_memory(state),
         phase=_phase(state),
         models=[_model(state, model, now, iso) for model in state.models.values() if _matters(state, model)],
+        disk_factor=disk(state),
         transition=_transition(state, now, iso),
         pins=commanded.pins(state, now, iso),
         paused=commanded.paused(state, now, iso),

@@ -3,13 +3,17 @@
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # pydantic reads typing's only from Python 3.12 on
 
-from scheduler.core.state import ModelState
+from scheduler.core.learned import disk_factor
+from scheduler.core.state import CoreState, ModelState
 
 
 @with_config(ConfigDict(extra="forbid", use_attribute_docstrings=True))
 class Learned(TypedDict):
     load_cold: float | None
     """Seconds of a load from disk; null until one was measured."""
+    load_believed: float | None
+    """Seconds that its first load from disk had been believed to take; null until one was measured. `disk_factor` is from
+    this and `load_cold`."""
     load_warm: float | None
     """Seconds of a load whose file is still in the page cache; null until one was measured."""
     unload: float | None
@@ -34,6 +38,7 @@ def learned(model: ModelState) -> Learned:
     """What is known of `model`; each mean of the last samples outweighs older ones."""
     return Learned(
         load_cold=_rounded(model.load_cold),
+        load_believed=None if model.load_cold is None else _rounded(model.load_believed),
         load_warm=_rounded(model.load_warm),
         unload=_rounded(model.unload_learned),
         service=_rounded(model.service_learned),
@@ -44,6 +49,11 @@ def learned(model: ModelState) -> Learned:
         warm_tokens=round(sum(prompt.tokens for prompt in model.warm.values())),
         reprompt=round(model.reprompt, 1),
     )
+
+
+def disk(state: CoreState) -> float:
+    """By what factor loads from disk are off from what was believed of them."""
+    return round(disk_factor(state), 3)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -175,12 +175,15 @@ def test_status_tells_what_was_learned_of_a_model() -> None:
     """Seconds of loads, rates in tokens per second, and what its eviction would cost; null where nothing is known."""
     scene = Scene()
     assert set(scene.model(FAST)["learned"].values()) == {None, 0}
+    assert scene.status()["disk_factor"] == 1.0
     scene.arrive(FAST, "r1")
     scene.load(FAST, 10.0)
     told = m.Ended(scene.at + 60, "r1", "answered", 50.0, 60.0, 10_000, 200, prompt_seconds=50.0, output_seconds=10.0)
     scene.tell(told)
     learned = scene.model(FAST)["learned"]
     assert (learned["load_cold"], learned["load_warm"], learned["service"]) == (10.0, None, 60.0)
+    assert learned["load_believed"] == 5.0  # 5 GB at 1 GB/s
+    assert scene.status()["disk_factor"] == 1.414  # twice that, beside as many bytes that were as believed
     assert (learned["prompt_rate"], learned["output_rate"], learned["output_tokens"]) == (200.0, 20.0, 200.0)
     assert (learned["warm_prompts"], learned["warm_tokens"], learned["reprompt"]) == (1, 10_200, 51.0)
 
