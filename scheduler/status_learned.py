@@ -12,8 +12,8 @@ class Learned(TypedDict):
     load_cold: float | None
     """Seconds of a load from disk; null until one was measured."""
     load_believed: float | None
-    """Seconds that its first load from disk had been believed to take; null until one was measured. `disk_factor` is from
-    this and `load_cold`."""
+    """Seconds that its first load from disk had been believed to take; null until one was measured. `disk_factor` is
+    from this and `load_cold`."""
     load_warm: float | None
     """Seconds of a load whose file is still in the page cache; null until one was measured."""
     unload: float | None

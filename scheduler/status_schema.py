@@ -242,8 +242,8 @@ class Status(TypedDict):
     models: list[Model]
     """Every model that is installed, configured, resident or asked for."""
     disk_factor: float
-    """How many times what had been believed loads from disk take: a model that was never loaded is reckoned with that. 1
-    until one was loaded, and near 1 while little was."""
+    """How many times what had been believed loads from disk take: a model that was never loaded is reckoned with that.
+    1 until one was loaded, and near 1 while little was."""
     transition: Transition | None
     """The change of residency under way; null where there is none."""
     pins: list[Pin]
