@@ -16,6 +16,8 @@ from scheduler.journal_lines import Snapshot, Step, Unreadable, read_snapshot, r
 from scheduler.names import normal_name
 from scheduler.stays import SHOWN, Stays
 
+ASKED = ("load asked for by ", "pinned by ")  # why the core loads what a person told it to
+
 
 class BadJournal(Exception):
     """A journal that cannot be read; the message names file and line."""
@@ -37,12 +39,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class LoadSeen:
-    """One load that was ordered at `at` and took `took` seconds; `size` bytes (0: it failed)."""
+    """One load that was ordered at `at` and took `took` seconds; `size` bytes (0: it failed); `asked` by a person."""
 
     at: float
     model: str
     took: float
     size: int
+    asked: bool = False
 
 
 @dataclass(slots=True)
@@ -106,7 +109,7 @@ class _Reading:
     def __init__(self, begin: float, end: float) -> None:
         self._found = Recorded(begin, end)
         self._open: dict[str, Asked] = {}
-        self._ordered: dict[str, float] = {}  # loads under way, since when
+        self._ordered: dict[str, tuple[float, bool]] = {}  # loads under way: since when, and whether a person asked
         self._offset = 0.0  # wall less monotonic seconds
         self._same: dict[str, str] = {}  # names of one blob
         self._began = False
@@ -213,7 +216,7 @@ class _Reading:
                 asked.started = now
                 self._over(asked, now, 0.0)
             case m.Load():
-                self._ordered[self._name(order.model)] = now
+                self._ordered[self._name(order.model)] = now, order.because.startswith(ASKED)
                 self._found.stays.change(self._name(order.model), "loading", now)
             case m.Unload():
                 self._found.stays.change(self._name(order.model), "leaving", now)
@@ -240,9 +243,9 @@ class _Reading:
     def _loaded(self, model: str, now: float, took: float, size: int, becomes: str) -> None:
         name = self._name(model)
         self._found.stays.change(name, becomes, now)
-        at = self._ordered.pop(name, now - took)
+        at, asked = self._ordered.pop(name, (now - took, False))
         if self._within(at):
-            self._found.loads.append(LoadSeen(at, name, took, size))
+            self._found.loads.append(LoadSeen(at, name, took, size, asked))
 
     def _residents(self, fact: m.Residents, now: float) -> None:
         """What was adopted or has vanished; a load or an unload of ours that is under way is told by its own facts."""

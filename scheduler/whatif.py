@@ -94,12 +94,53 @@ def _label(recorded: Recorded, policy: str, change: Change) -> str:
     return ", ".join([*parts, change.phase] if change.phase else parts)
 
 
-def verdict(before: Result, after: Result) -> str:
-    """In a sentence: whether `after` would have been better than `before`."""
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """How far the simulation of what was is from what was: no smaller difference means anything. Seconds, and loads.
+    What a person ordered is not played again, so that `was` counts with those loads or without, whichever is nearer."""
+
+    j: float
+    mean: float
+    loads: int
+
+    def covers(self, before: Result, after: Result) -> bool:
+        """Whether `after` differs from `before` by no more."""
+        if abs(after.j - before.j) <= self.j:
+            return True
+        return abs(after.mean - before.mean) <= self.mean and abs(after.loads - before.loads) <= self.loads
+
+
+def margin(recorded: Recorded, was: Result, simulated: Result) -> Margin:
+    """How far `simulated` is from `was`."""
+    count, seconds = ordered(recorded)
+    return Margin(
+        _off(simulated.j, was.j - seconds, was.j),
+        abs(simulated.mean - was.mean),
+        round(_off(simulated.loads, was.loads - count, was.loads)),
+    )
+
+
+def ordered(recorded: Recorded) -> tuple[int, float]:
+    """How many loads a person ordered, and the seconds they took."""
+    took = [load.took for load in recorded.loads if load.asked]
+    return len(took), sum(took)
+
+
+def _off(value: float, least: float, most: float) -> float:
+    return max(least - value, value - most, 0.0)
+
+
+def verdict(before: Result, after: Result, beyond: Margin) -> str:
+    """In a sentence: whether `after` would have been better than `before`, where the difference is `beyond` chance."""
+    if after.unserved:
+        lost = f"{after.unserved} requests would not have been served"
+        return f"{after.policy}: worse: {lost}; what the others waited compares with nothing"
     if not before.j:
         return f"{after.policy}: nobody waited and nothing was loaded as it was; J would have been {after.j:.0f}"
     share = after.j / before.j
     word = "better" if share < 1 - ALIKE else "worse" if share > 1 + ALIKE else "much the same"
+    if word != "much the same" and beyond.covers(before, after):
+        word = "no difference worth naming, since the simulation of what was is off by as much"
     loads = after.loads - before.loads
     more = f"{abs(loads)} {'load' if abs(loads) == 1 else 'loads'} {'more' if loads > 0 else 'fewer'}"
     return (
@@ -109,12 +150,12 @@ def verdict(before: Result, after: Result) -> str:
     )
 
 
-def doubt(was: Result, simulated: Result) -> str:
+def doubt(was: Result, simulated: Result, off: Margin) -> str:
     """How far the simulation of what was is from it, where that is more than FAIR; "" where it is not."""
-    off = abs(simulated.mean - was.mean)
-    if off <= max(FAIR * was.mean, 1.0) and abs(simulated.loads - was.loads) <= max(FAIR * was.loads, 1):
+    if off.mean <= max(FAIR * was.mean, 1.0) and off.loads <= max(FAIR * was.loads, 1):
         return ""
     return (
-        f"simulated as it was, the mean wait is {simulated.mean:.1f} s for {was.mean:.1f} s and the loads are "
-        f"{simulated.loads} for {was.loads}: a difference smaller than that says nothing"
+        f"simulated as it was, the mean wait is {simulated.mean:.1f} s for {was.mean:.1f} s, the loads are "
+        f"{simulated.loads} for {was.loads} and J is {simulated.j:.0f} for {was.j:.0f}: a difference smaller than that "
+        f"says nothing"
     )

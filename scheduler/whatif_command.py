@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,12 +13,12 @@ import typer
 from scheduler import residency_picture as picture, simulated_tables as tables, whatif as again
 from scheduler.ask import ConfigOption, NoJournal, Silent, UrlOption, end, journals
 from scheduler.recorded import BadJournal, Recorded, first_moment, read
-from scheduler.recorded_jobs import jobs_of
+from scheduler.recorded_jobs import jobs_of, measured
 from scheduler.simulated_host import NoHost, asked_budget
 from scheduler.simulated_options import BudgetOption, JsonOption, PhaseOption, PolicyOption
 from scheduler.simulated_policies import checked_policies
 from scheduler.simulator.workload import Job, write
-from scheduler.units import UnitError, parse_duration
+from scheduler.units import UnitError, format_size, parse_duration
 
 PAST, BAD = 1, 2
 CODES = (
@@ -28,11 +29,15 @@ DAYS = {"today": 0, "yesterday": 1}  # days ago
 ADVICE = 'write "today", "yesterday", a day such as 2026-11-23, a moment such as 2026-11-23T14:00, or a time such as 6h'
 
 
+class NoTrace(Exception):
+    """The demand cannot be saved; the message says what would be right."""
+
+
 class NoTime(Exception):
     """A stretch of time that cannot be looked at; the message says what would be right."""
 
 
-UNUSABLE = (BadJournal, NoHost, NoTime, UnitError, picture.NoPicture, OSError, Silent, NoJournal)
+UNUSABLE = (BadJournal, NoHost, NoTime, NoTrace, UnitError, picture.NoPicture, OSError, Silent, NoJournal)
 
 
 def whatif(
@@ -77,17 +82,55 @@ def whatif(
         jobs = jobs_of(recorded)
         courses = [again.past(recorded), *(again.course(recorded, jobs, change) for change in changes)]
         if save_trace is not None:
-            write(jobs, save_trace)
+            _save(jobs, save_trace)
         if picture_file is not None:
             picture.draw(picture_file, courses, recorded.begin, recorded.end - recorded.begin)
     except UNUSABLE as error:
         raise end(str(error), BAD, json_out) from None
     if json_out:
-        typer.echo(json.dumps(_content(recorded, jobs, courses), indent=2, ensure_ascii=False))
+        content = _content(recorded, jobs, courses)
+        content |= {} if save_trace is None else {"simulate": _not_saved(recorded)}
+        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
     else:
         _show(recorded, jobs, courses)
+        if save_trace is not None:
+            typer.echo("\n".join(_to_simulate(recorded, save_trace)))
     if any(course.result.past_bound or course.result.unserved for course in courses):
         raise typer.Exit(PAST)
+
+
+def _save(jobs: Sequence[Job], file: Path) -> None:
+    """Write the demand. Raises NoTrace."""
+    try:
+        write(jobs, file)
+    except OSError as error:
+        raise NoTrace(f"--save-trace {file}: cannot be written: {error.strerror or error}; name another file") from None
+
+
+def _not_saved(recorded: Recorded) -> dict[str, Any]:
+    """What was measured that a workload does not hold: the seconds of loads and unloads, slots, budget and phase."""
+    models = {
+        model.name: {"load": round(model.load, 3), "unload": round(model.unload, 3), "parallel": model.parallel}
+        for model in measured(recorded).values()
+    }
+    return {
+        "budget": recorded.budget,
+        "gates": True,
+        "phase": recorded.phase or recorded.config.phase,
+        "models": models,
+    }
+
+
+def _to_simulate(recorded: Recorded, file: Path) -> Iterator[str]:
+    """How to simulate what was saved as it was measured."""
+    lacks = _not_saved(recorded)
+    yield f"{file} holds the demand alone. With the budget and the phase as they were:"
+    words = ["ollama-scheduler", "simulate", "--trace", str(file), "--phase", lacks["phase"], "--gates"]
+    yield f"  {shlex.join([*words, *(['--budget', format_size(recorded.budget)] if recorded.budget else [])])}"
+    yield "and with loads as they were measured, if the configuration says:"
+    for name, model in lacks["models"].items():
+        yield f"  [simulate.models.{json.dumps(name, ensure_ascii=False)}]"
+        yield from (f"  {key} = {value}" for key, value in model.items())
 
 
 def _changes(policies: list[str] | None, budget: str | None, phase: str | None) -> list[again.Change]:
@@ -167,10 +210,11 @@ def _show(recorded: Recorded, jobs: Sequence[Job], courses: Sequence[again.Cours
         out.print(text, soft_wrap=True)
     out.print(tables.table(results, "as it was, and as it would have been"))
     was, simulated, *others = results
-    if text := again.doubt(was, simulated):
+    off = again.margin(recorded, was, simulated)
+    if text := again.doubt(was, simulated, off):
         out.print(f"careful: {text}", soft_wrap=True)
     for other in others:
-        out.print(again.verdict(simulated, other), soft_wrap=True)
+        out.print(again.verdict(simulated, other, off), soft_wrap=True)
     if not others:
         out.print("nothing else was asked about: add --policy, --budget or --phase to see whether that would be better")
     for result in results:
@@ -191,12 +235,16 @@ def _left_out(recorded: Recorded) -> list[str]:
     texts = [f"left out: requests of which {', '.join(told)}"] if told else []
     if recorded.commands:
         text = f"left out: {recorded.commands} commands of a person (pins, pauses, loads, unloads)"
+        count, seconds = again.ordered(recorded)
+        if count:
+            text += f", though the {count} loads ({seconds:.0f} s) that they ordered count in how it was"
         texts.append(f"{text}; phases are entered when they were then, unless --phase is given")
     return texts
 
 
 def _content(recorded: Recorded, jobs: Sequence[Job], courses: Sequence[again.Course]) -> dict[str, Any]:
     was, simulated, *others = (course.result for course in courses)
+    off, (count, seconds) = again.margin(recorded, was, simulated), again.ordered(recorded)
     return {
         "from": datetime.fromtimestamp(recorded.begin).astimezone().isoformat(),
         "to": datetime.fromtimestamp(recorded.end).astimezone().isoformat(),
@@ -206,9 +254,13 @@ def _content(recorded: Recorded, jobs: Sequence[Job], courses: Sequence[again.Co
             "hung_up": recorded.hung_up,
             "cut_off": recorded.cut_off,
             "commands": recorded.commands,
+            "ordered_loads": count,
+            "ordered_load_seconds": seconds,
         },
-        "careful": again.doubt(was, simulated),
+        "careful": again.doubt(was, simulated, off),
         "as_it_was": tables.content(was),
         "simulated_as_it_was": tables.content(simulated),
-        "would_have_been": [{**tables.content(other), "verdict": again.verdict(simulated, other)} for other in others],
+        "would_have_been": [
+            {**tables.content(other), "verdict": again.verdict(simulated, other, off)} for other in others
+        ],
     }

@@ -1,6 +1,7 @@
 """`whatif` reads what was asked out of journals, plays it again, and says whether another way would be better."""
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,13 +11,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from scheduler import recorded
+from scheduler import recorded, whatif
 from scheduler.__main__ import command_line
 from scheduler.core import messages as m
 from scheduler.journal_lines import FORMAT, Snapshot, copy_of, snapshot_line, step_line
 from scheduler.recorded_jobs import THINK, as_it_was, jobs_of, measured
 from scheduler.simulator.host import CODER, FAST, GB, QUALITY, Host, documented
-from scheduler.simulator.measures import Result
+from scheduler.simulator.measures import Result, Served
 from scheduler.simulator.run import Belief, Run
 from scheduler.simulator.workload import Job, read
 from scheduler.whatif_command import NoTime, _recorded
@@ -38,10 +39,17 @@ DEMAND = (
 
 
 def journal(
-    folder: Path, jobs: Sequence[Job], host: Host, *, cut: float | None = None, gap: float = 0.0, wall: datetime = NINE
+    folder: Path,
+    jobs: Sequence[Job],
+    host: Host,
+    *,
+    cut: float | None = None,
+    gap: float = 0.0,
+    wall: datetime = NINE,
+    events: Sequence[m.Fact] = (),
 ) -> tuple[list[Path], Result]:
     """The journal of a daemon that lived through `jobs`, and what came of them. A new file begins at `cut` seconds;
-    the machine sleeps `gap` seconds then."""
+    the machine sleeps `gap` seconds then. `events` befall it meanwhile."""
     folder.mkdir(exist_ok=True)
     files: list[list[bytes]] = []
     cuts = [0.0] if cut is None else [0.0, cut]
@@ -57,7 +65,7 @@ def journal(
 
     run = Run(jobs, host, "default", Belief(), witness, None)
     begin(0.0)
-    run.begin()
+    run.begin(events)
     run.go()
     paths = [folder / f"{number}.jsonl" for number in range(len(files))]
     for path, lines in zip(paths, files, strict=True):
@@ -377,3 +385,74 @@ def test_another_daemons_journal_is_never_read_unsaid(
     assert "keeps its state in /elsewhere, which is no folder of yours here" in other.stderr
     both = told_by("--url", url, *([] if "verify" in command else ["--journal"]), str(file))
     assert (both.exit_code, "--url say two different things" in both.stderr) == (2, True)
+
+
+def test_loads_that_a_person_ordered_are_told(tmp_path: Path) -> None:
+    """They count in how it was, and that is told; a simulation that lacks them is not off for that."""
+    asked = (m.LoadAsked(700.0, QUALITY, "ada"), m.Pinned(800.0, CODER, 800.0 + 60.0, "ada"))
+    later = Job("z", CODER, 1.0, "agent", "", 1500.0)
+    files, happened = journal(tmp_path, (*DEMAND, later), documented(38 * GB), events=asked)
+    found = everything(files)
+    assert [(load.model, load.asked) for load in found.loads if load.at > NINE.timestamp() + 650.0][:2] == [
+        (QUALITY, True),
+        (CODER, True),
+    ]
+    content = json.loads(told(*named(files), "--json"))
+    left_out = content["left_out"]
+    assert (left_out["commands"], left_out["ordered_loads"], left_out["ordered_load_seconds"]) == (2, 2, 30.0)
+    assert content["as_it_was"]["loads"] == happened.loads
+    assert content["simulated_as_it_was"]["loads"] == happened.loads - 2
+    assert content["careful"] == ""
+    assert "though the 2 loads (30 s) that they ordered count in how it was" in told(*named(files))
+
+
+def test_what_is_within_chance_is_not_called_better() -> None:
+    """A difference that is no larger than that of the simulation of what was from what was is worth no name, be it in
+    J or in both wait and loads; a larger one is named as ever."""
+
+    def course(policy: str, j: float, loads: int = 10, wait: float = 2.0) -> Result:
+        served = [Served(Job(str(n), FAST, 1.0, "probe" if n else "agent"), 0.0, wait, 9.0) for n in range(2)]
+        return Result(policy, served, loads=loads, load_seconds=j - wait)
+
+    was, simulated = course("as it was", 1000.0), course("the same, simulated", 900.0, 12, 3.0)
+    found = recorded.Recorded(0.0, 1.0)
+    off = whatif.margin(found, was, simulated)
+    assert (off.j, off.mean, off.loads) == (100.0, 1.0, 2)
+    chance = "no difference worth naming, since the simulation of what was is off by as much: J"
+    for other in (course("x", 810.0, 2, 9.0), course("x", 990.0, 2, 9.0), course("x", 500.0, 10, 2.0)):
+        assert f"x: {chance}" in whatif.verdict(simulated, other, off)
+    assert "x: better: J 700" in whatif.verdict(simulated, course("x", 700.0, 9), off)
+    assert "x: worse: J 1010" in whatif.verdict(simulated, course("x", 1010.0, 15), off)
+    assert "x: much the same: J" in whatif.verdict(simulated, course("x", 899.0, 15), off)
+    found.loads = [recorded.LoadSeen(0.0, FAST, 150.0, 1, asked=True)]
+    assert whatif.margin(found, was, simulated).j == 0.0
+    lost = course("x", 1.0)
+    lost.unserved = 3
+    assert "x: worse: 3 requests would not have been served" in whatif.verdict(simulated, lost, off)
+
+
+def test_what_a_saved_workload_lacks_is_told(tmp_path: Path) -> None:
+    """The seconds that loads took, slots, budget and phase are printed as `simulate` takes them, and then its loads
+    take what was measured."""
+    host = documented(38 * GB)
+    slow = host.with_models([type(x)(x.name, x.size, 3 * x.load, x.unload, x.parallel) for x in host.models])
+    files, _ = journal(tmp_path, DEMAND, slow)
+    saved, config = tmp_path / "my demand.jsonl", tmp_path / "c.toml"
+    text = told(*named(files), "--save-trace", saved)
+    command, _, advice = text.partition(f"{saved} holds the demand alone")[2].partition(", if the configuration says:")
+    config.write_text("\n".join(line.strip() for line in advice.splitlines()))
+    words = shlex.split(next(line for line in command.splitlines() if "simulate" in line))[1:]
+    played = CliRunner().invoke(command_line(words), [*words, "--config", str(config), "--policy", "default", "--json"])
+    (ours,) = json.loads(played.stdout)[0]["policies"]
+    content = json.loads(told(*named(files), "--save-trace", saved, "--json"))
+    assert ours["load_seconds"] > 100.0
+    assert ours["load_seconds"] == pytest.approx(content["simulated_as_it_was"]["load_seconds"])
+    assert content["simulate"]["models"][QUALITY] == {"load": 54.0, "unload": 2.0, "parallel": 2}
+
+
+def test_a_place_where_nothing_can_be_saved_is_told(tmp_path: Path) -> None:
+    """The option, the path and why; exit code 2."""
+    files, _ = journal(tmp_path, DEMAND, documented(38 * GB))
+    file = tmp_path / "none" / "demand.jsonl"
+    text = told(*named(files), "--save-trace", file, code=2)
+    assert text.startswith(f"--save-trace {file}: cannot be written: No such file or directory; ")
