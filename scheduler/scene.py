@@ -64,7 +64,7 @@ class Scene:
 
     async def _question(self) -> None:
         self._title(f"1. Nothing is in memory. Somebody asks {self.names[0]} a question.")
-        self._told(await self._chat(self.names[0], "Why is the sky blue?", FEW))
+        await self._chat(self.names[0], "Why is the sky blue?", FEW)
 
     async def _pair(self) -> None:
         quality, coder, fast = self.names
@@ -72,9 +72,8 @@ class Scene:
             f"2. An agent asks {coder}, its helper {fast}: together they are a set, beside {quality} they are not."
         )
         async with asyncio.TaskGroup() as tasks:
-            asked = [tasks.create_task(self._chat(name, "Write a test.", FEW)) for name in (coder, fast)]
-        for each in asked:
-            self._told(each.result())
+            for name in (coder, fast):
+                tasks.create_task(self._chat(name, "Write a test.", FEW))
 
     async def _burst(self) -> None:
         self._title("3. A health check asks every model at once, as LiteLLM's GET /health does.")
@@ -96,9 +95,9 @@ class Scene:
         quality, coder, _ = self.names
         self._title(f"4. {coder} is in the middle of an answer when {quality} is asked again; and somebody hangs up.")
         async with asyncio.TaskGroup() as tasks:
-            writing = tasks.create_task(self._chat(coder, "Write a parser."))
+            tasks.create_task(self._chat(coder, "Write a parser."))
             await self._until(lambda status: status["running"] == 1)
-            asking = tasks.create_task(self._chat(quality, "And why is it dark at night?", FEW))
+            tasks.create_task(self._chat(quality, "And why is it dark at night?", FEW))
             leaving = tasks.create_task(self._chat(quality, "Never mind."))
             status = await self._until(lambda status: status["waiting"] == 2)
             leaving.cancel()
@@ -106,8 +105,6 @@ class Scene:
             self._line(f"{quality} is held; it waits for: {held['waits_for']}")
             await self._until(lambda status: status["waiting"] < 2)
             self._line("one of the two hung up and left the queue")
-        self._told(writing.result())
-        self._told(asking.result())
 
     async def _sum_up(self) -> None:
         status = await self._status()
@@ -119,8 +116,8 @@ class Scene:
             f"{hour['probes_absorbed']} probes absorbed, worst wait {hour['worst_wait']:.0f} s"
         )
 
-    async def _chat(self, name: str, text: str, most: int | None = None) -> Answer:
-        """A streamed question in Ollama's own dialect, read to its end."""
+    async def _chat(self, name: str, text: str, most: int | None = None) -> None:
+        """A streamed question in Ollama's own dialect, read to its end and told then."""
         options = {} if most is None else {"num_predict": most}
         said = ""
         began = asyncio.get_running_loop().time()
@@ -131,7 +128,7 @@ class Scene:
                 if "error" in told:
                     raise Spoilt(f"{name}: {told['error']}")
                 said += told["message"]["content"]
-        return Answer(name, asyncio.get_running_loop().time() - began, said)
+        self._told(Answer(name, asyncio.get_running_loop().time() - began, said))
 
     async def _probe(self, name: str) -> Answer:
         messages = [{"role": "user", "content": PROBE}]

@@ -45,6 +45,8 @@ async def test_demo_plays_its_scene_to_the_end(tmp_path: Path) -> None:
         r"The end\.",
     ):
         assert re.search(told, demo.said), f"{told}\n{demo.said}"
+    written, asked = (float(at) for at in re.findall(r"([\d.]+) s  claude-\S+ answered", demo.said)[-2:])
+    assert asked - written > 0.5, "an answer is told when it comes, not when the load behind it has ended"
     assert not os.listdir(tmp_path), "the demo left something in its user's home"  # noqa: PTH208 - one read, no waiting
 
 
