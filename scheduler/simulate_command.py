@@ -1,6 +1,7 @@
 """`simulate`: play a recorded workload through the daemon's own core under a virtual clock, beside what others do."""
 
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -79,7 +80,10 @@ def simulate(
 
 def _jobs(file: Path) -> list[Job]:
     """The workload of a file. Raises WorkloadError, also where nobody asks for anything in it."""
-    jobs = read(file)
+    try:
+        jobs = read(file)
+    except zlib.error as error:
+        raise WorkloadError(f"{file}: cannot be read: {error}") from None
     if not jobs:
         row = '{"id": 1, "model": "qwen-fast", "service": 2.5, "t": 0}'
         raise WorkloadError(f"{file}: no request is in it; write one JSON object a line, such as {row}")

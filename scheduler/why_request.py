@@ -139,9 +139,10 @@ def _waiting(answer: WhyRequest, state: CoreState, request: Request, now: float)
     due = due_of(state, model, request.cls, request.arrived) if request.kind == "request" else None
     if due is not None:  # patience, or the policy's floor where that is longer
         rest = due - now
-        said.append(
-            f"The scheduler must act for it within {rest:.0f} s." if rest > 0 else "The scheduler must act for it now."
-        )
+        busy = any(other.running for other in state.models.values() if other is not model)
+        first = "; what runs then is finished first, however long that takes" if busy else ""
+        when = f"within {rest:.0f} s" if rest > 0 else "now"
+        said.append(f"The scheduler must act for it {when}{first}.")
     end = request.arrived + state.config.give_up - now
     said.append(f"It would be given up in {max(0.0, end):.0f} s.")
     return said

@@ -277,3 +277,10 @@ def test_what_the_optimum_minds_is_told(tmp_path: Path) -> None:
     assert "default" in open_only.partition("times that: ")[2]
     assert "taken to come" not in open_only
     assert "Ollama's gates" in json.loads(run(*words, "--json"))[0]["bound"]["minds"]
+
+
+def test_a_broken_archive_is_told(tmp_path: Path) -> None:
+    """Bytes that begin as an archive does, and then are none."""
+    file = tmp_path / "broken.jsonl.gz"
+    file.write_bytes(gzip.compress(b"{}")[:10] + b"abcdefgh12345678")
+    assert f"{file}: cannot be read: " in run("--trace", file, code=2)

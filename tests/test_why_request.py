@@ -194,3 +194,16 @@ def _seconds(scene: Scene) -> float:
     began = time.perf_counter()
     why(scene.machine.state, FAST, scene.at)
     return time.perf_counter() - began
+
+
+def test_what_runs_is_finished_first() -> None:
+    """Where something runs, the time by which the scheduler must act is not told as if nothing stood in its way."""
+    scene = Watched()
+    scene.arrive(FAST, "r1")
+    scene.load(FAST)
+    scene.arrive(QUALITY, "r2")
+    (said,) = [each for each in scene.why("r2")["sentences"] if "must act" in each]
+    assert said.endswith(" s; what runs then is finished first, however long that takes.")
+    alone = Watched()
+    alone.arrive(FAST, "r1")
+    assert not any("what runs" in each for each in alone.why("r1")["sentences"])
