@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from statistics import fmean
 
-from scheduler.recorded import Asked, Recorded
+from scheduler.recorded import Asked, LoadSeen, Recorded
 from scheduler.simulator.host import HostModel
 from scheduler.simulator.measures import Result, Served
 from scheduler.simulator.workload import Job
@@ -72,11 +72,17 @@ def as_it_was(recorded: Recorded) -> Result:
         for a in recorded.served
     ]
     result = Result(AS_IT_WAS, served)
-    result.loads = len(recorded.loads)
-    result.load_seconds = sum(load.took for load in recorded.loads)
-    result.loaded_bytes = sum(load.size for load in recorded.loads)
+    loads = counted(recorded)
+    result.loads = len(loads)
+    result.load_seconds = sum(load.took for load in loads)
+    result.loaded_bytes = sum(load.size for load in loads)
     result.makespan = max((each.ended for each in served if each.job.cls != "probe"), default=0.0)
     return result
+
+
+def counted(recorded: Recorded) -> list[LoadSeen]:
+    """The loads that were not over when the first request came: what was there by then is there in a simulation too."""
+    return [load for load in recorded.loads if load.at + load.took > recorded.begin]
 
 
 def measured(recorded: Recorded) -> dict[str, HostModel]:

@@ -7,7 +7,7 @@ from policies import POLICIES
 from scheduler.core import messages as m
 from scheduler.outlook import gigabytes
 from scheduler.recorded import Recorded
-from scheduler.recorded_jobs import as_it_was, measured
+from scheduler.recorded_jobs import as_it_was, counted, measured
 from scheduler.simulated_host import Machine, NoHost, built
 from scheduler.simulated_policies import run
 from scheduler.simulator.measures import Result
@@ -122,7 +122,7 @@ def margin(recorded: Recorded, was: Result, simulated: Result) -> Margin:
 
 def ordered(recorded: Recorded) -> tuple[int, float]:
     """How many loads a person ordered, and the seconds they took."""
-    took = [load.took for load in recorded.loads if load.asked]
+    took = [load.took for load in counted(recorded) if load.asked]
     return len(took), sum(took)
 
 

@@ -456,3 +456,16 @@ def test_a_place_where_nothing_can_be_saved_is_told(tmp_path: Path) -> None:
     file = tmp_path / "none" / "demand.jsonl"
     text = told(*named(files), "--save-trace", file, code=2)
     assert text.startswith(f"--save-trace {file}: cannot be written: No such file or directory; ")
+
+
+def test_what_was_loaded_before_anybody_asked_does_not_count(tmp_path: Path) -> None:
+    """It is there when the first request comes, in the simulation as well, so it costs neither; what it took is
+    measured all the same."""
+    asked = (m.LoadAsked(1.0, CODER, "ada"),)
+    files, happened = journal(tmp_path, [Job("a", CODER, 3.0, "agent", "", 60.0)], documented(38 * GB), events=asked)
+    content = json.loads(told(*named(files), "--json"))
+    assert happened.loads > 0
+    assert content["as_it_was"]["loads"] == content["simulated_as_it_was"]["loads"] == 0
+    assert content["left_out"]["ordered_loads"] == 0
+    assert content["as_it_was"]["j"] == content["simulated_as_it_was"]["j"] == 0.0
+    assert measured(everything(files))[CODER].load == pytest.approx(12.0)
