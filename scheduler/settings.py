@@ -26,6 +26,7 @@ from scheduler.settings_types import (
     HeaderName,
     Kind,
     Listen,
+    MemorySize,
     Model,
     Models,
     PhaseName,
@@ -66,7 +67,7 @@ class OllamaSettings(Section):
 class ModelSettings(Section):
     """One model, under its name as `ollama list` shows it."""
 
-    size: Size | None = None
+    size: MemorySize | None = None
     """What it takes in memory, in bytes. A larger reported or measured size counts instead, never a smaller one.
     Left out: the size that Ollama reports."""
 

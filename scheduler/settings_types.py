@@ -13,7 +13,15 @@ from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonS
 
 from policies import POLICIES
 from scheduler.names import normal_name
-from scheduler.units import DURATION_ADVICE, SIZE_ADVICE, format_duration, format_size, parse_duration, parse_size
+from scheduler.units import (
+    DURATION_ADVICE,
+    SIZE_ADVICE,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_memory,
+    parse_size,
+)
 
 NAME = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)  # RFC 9110, token
@@ -44,6 +52,11 @@ def _size(value: object) -> int:
     if size == 0:
         raise Wrong("is nothing at all", SIZE_ADVICE)
     return size
+
+
+def _memory(value: object) -> int:
+    _size(value)
+    return parse_memory(value)
 
 
 def _duration(value: object) -> float:
@@ -214,12 +227,13 @@ def _text(form: Callable[[Any], str]) -> PlainSerializer:
 
 
 Size = Annotated[int, BeforeValidator(_size), _text(format_size), WithJsonSchema(_SIZE_SCHEMA), Kind("size")]
+MemorySize = Annotated[int, BeforeValidator(_memory), _text(format_size), WithJsonSchema(_SIZE_SCHEMA), Kind("size")]
 SizeOrNone = Annotated[
     int, BeforeValidator(parse_size), _text(format_size), WithJsonSchema(_SIZE0_SCHEMA), Kind("size, 0 for none")
 ]
 SizeOrAuto = Annotated[
     int | Literal["auto"],
-    BeforeValidator(_or_auto(_size)),
+    BeforeValidator(_or_auto(_memory)),
     _text(format_size),
     WithJsonSchema(_SIZE_SCHEMA),
     Kind('size or "auto"'),

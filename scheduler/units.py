@@ -62,24 +62,26 @@ def parse_size(value: object) -> int:
         return _held(value, int(Decimal(number) * _FOLDED[unit.lower() or "b"]))
 
 
+def parse_memory(value: object) -> int:
+    """Bytes that models take, as `parse_size` reads them; a number whose unit was forgotten is refused. Raises
+    UnitError."""
+    size = parse_size(value)
+    if size >= LEAST:
+        return size
+    match = _NUMBER.match(str(value).strip())
+    number = match[0] if match and size else "48"
+    mend = f'write "{number}GB" (10^9 bytes) or "{number}GiB" (2^30)'
+    raise UnitError(value, f"is {size} bytes, in which no model fits", mend)
+
+
 def parse_budget(text: str) -> int | None:
-    """Bytes of the memory for models as it is typed at a command, such as "48GB"; None for "auto". Raises UnitError,
-    for a number without its unit too."""
+    """Bytes of the memory for models as it is typed at a command, such as "48GB"; None for "auto". Raises UnitError."""
     if text == "auto":
         return None
     try:
-        size = parse_size(text)
+        return parse_memory(text)
     except UnitError as error:
         raise UnitError(text, error.problem, f'{error.mend}; or "auto"') from None
-    if size >= LEAST:
-        return size
-    match = _NUMBER.match(text.strip())
-    number = match[0] if match and size else "48"
-    raise UnitError(
-        text,
-        f"is {size} bytes, in which no model fits",
-        f'write "{number}GB" (10^9 bytes), "{number}GiB" (2^30) or "auto"',
-    )
 
 
 def _held(value: object, size: int) -> int:

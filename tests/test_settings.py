@@ -129,10 +129,12 @@ def test_classes_default_one_by_one() -> None:
 
 def test_units_are_plain_inside() -> None:
     """Sizes are bytes and durations seconds once read, whatever was typed."""
-    settings = settings_of({"memory": {"budget": "48GiB"}, "load": {"limit": "20m"}, "ollama_settings": {"device": 5}})
+    settings = settings_of(
+        {"memory": {"budget": "48GiB"}, "load": {"limit": "20m"}, "ollama_settings": {"device": 10**9}}
+    )
     assert settings.memory.budget == 48 * 2**30
     assert settings.load.limit == 1200.0
-    assert settings.ollama_settings.device == 5
+    assert settings.ollama_settings.device == 10**9
     assert settings.queue.body_memory == 64 * 10**6
 
 
