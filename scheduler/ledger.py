@@ -106,6 +106,7 @@ class Ledger:
         self._decisions: deque[Decision] = deque(maxlen=DECISIONS)
         self._probes = 0
         self._probes_told: float | None = None
+        self._ollama_told = ""
         self.orphans_since: float | None = None
         """Since when runners without a parent hold memory; None while none does."""
         self.passthrough_since: float | None = None
@@ -114,6 +115,8 @@ class Ledger:
     def note(self, fact: m.Fact, orders: list[m.Order], _machine: object = None) -> None:
         """Add one step."""
         self._fact(fact)
+        if isinstance(fact, m.OllamaUp | m.OllamaDown):
+            self._ollama(fact)
         for order in orders:
             self._order(order, fact.at)
         if self._probes:
@@ -157,6 +160,16 @@ class Ledger:
                 self.orphans_since = (self.orphans_since or fact.at) if fact.orphans else None
             case _:
                 pass  # the rest changes nothing that is counted
+
+    def _ollama(self, fact: m.OllamaUp | m.OllamaDown) -> None:
+        """A line when it comes and when it goes, not with each look at it."""
+        if isinstance(fact, m.OllamaUp):
+            level, told = logging.INFO, f"up version={_value(fact.version)}"
+        else:
+            level, told = logging.WARNING, f"down because={_value(fact.error)}"
+        if told != self._ollama_told:
+            self._ollama_told = told
+            log.log(level, "ollama=%s", told)
 
     def _left_or_returned(self, fact: m.Left | m.Returned) -> None:
         request = self._open.get(fact.id)

@@ -155,6 +155,20 @@ def test_one_line_for_each_order(caplog: pytest.LogCaptureFixture) -> None:
     assert all(order.because.split()[0] in line for order, line in zip(orders, lines, strict=False))  # type: ignore[union-attr]
 
 
+def test_ollama_is_told_when_it_comes_and_goes(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever started it for a daemon that waits sees it found; looks that find the same are no news."""
+    caplog.set_level(logging.INFO, "scheduler.ledger")
+    ledger = Ledger()
+    for fact in (
+        *(m.OllamaDown(at, "connection refused") for at in (1.0, 2.0, 3.0)),
+        m.OllamaUp(4.0, "0.32.0"),
+        m.OllamaDown(5.0, "connection refused"),
+    ):
+        ledger.note(fact, [])
+    down = 'ollama=down because="connection refused"'
+    assert [record.getMessage() for record in caplog.records] == [down, "ollama=up version=0.32.0", down]
+
+
 def test_probes_are_told_as_a_count(caplog: pytest.LogCaptureFixture) -> None:
     """A burst of health checks is a line a minute, not a line each."""
     caplog.set_level(logging.INFO, "scheduler.ledger")
