@@ -9,7 +9,7 @@ barrier, for a request whose model is away.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from policies import foresee
+from policies import early, foresee
 from policies.bound import floor, lead, turn
 from policies.fit import may_spare, plan_within
 from policies.hold import WEIGHT, WISH_WEIGHT, rent
@@ -36,7 +36,8 @@ def decide(world: World, memo: Memo) -> Verdict:
     demanded = world.demanded
     serves = _serves(world)
     if serves:
-        return Verdict(serves, memo)
+        left = _early(world) if world.transition is None and early.possible(world) else None
+        return Verdict(serves if left is None else (left,), memo)
     if world.transition is not None:
         return Verdict((), memo, because="a transition is under way")
     if not demanded:
@@ -52,6 +53,28 @@ def _serves(world: World) -> tuple[Action, ...]:
 def _open(world: World) -> list[Model]:
     """Who could serve one of those who wait for it."""
     return [model for model in world.demanded if model.usable and model.running < model.parallel]
+
+
+def _early(world: World) -> Change | None:
+    """The change that is worth more now than serving those who wait for what it sends away, if any; a request that is
+    overdue comes before it."""
+    serving = {model.name for model in world.derived(_open)}
+    best: tuple[float, str, Claim, Plan, early.Leaving] | None = None
+    claims = _claims(world)
+    if any(claim.due is not None and claim.due <= world.at for claim in claims):
+        return None
+    for claim in claims:
+        plan = world.plan(claim.model)
+        if plan is None or serving.isdisjoint(plan.leave) or (said := early.leaving(world, plan)) is None:
+            continue
+        if said.worth and _later(world, claim, plan) is None and (best is None or said.saves > best[0]):
+            best = (said.saves, claim.model.name, claim, plan, said)
+    if best is None:
+        return None
+    *_, claim, plan, said = best
+    behind = sum(world.models[name].waiting for name in plan.leave)
+    why = f"{_names(plan.leave)} leaves with {behind} waiting: that saves about {said.saves:.0f} weighted seconds, and "
+    return _as_change(world, claim, plan, f"{why}costs {said.costs:.0f}")
 
 
 def _change(world: World, memo: Memo, demanded: Sequence[Model]) -> Verdict:

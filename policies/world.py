@@ -120,6 +120,9 @@ class Model(Protocol):
     def service_seconds(self) -> float: ...  # mean time a request keeps its slot
 
     @property
+    def stay_seconds(self) -> float: ...  # mean time it stays once it is loaded, until it leaves for another
+
+    @property
     def reprompt(self) -> float: ...  # seconds of prompt reading that its warm caches save those likely to come back
 
     def tally(self) -> Iterable[tuple[str, int, float]]:
@@ -204,6 +207,9 @@ class World(Protocol):
     def answered(self, group: Group) -> float | None:
         """When what `group` waited for most was answered; None: not yet, or it is not known any more."""
         ...
+
+    @property
+    def usual_weight(self) -> float: ...  # of all who wait, by class, on average lately
 
     def rides(self, model: Model) -> bool:
         """Whether a member of a set that nobody waits for is worth loading with the others."""

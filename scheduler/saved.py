@@ -42,6 +42,7 @@ class Learned:
     load_cold: Seconds | None = None
     load_warm: Seconds | None = None
     load_believed: Seconds | None = None
+    stay_learned: Seconds | None = None
     token_bytes: Seconds | None = None
     read_seconds: Seconds | None = None
     write_seconds: Seconds | None = None

@@ -23,6 +23,7 @@ FAR = 4.0  # times the mean: what lies beyond counts as so much, for the machine
 FAR_SERVICE = 10.0  # the same for the seconds of an answer, which differ by nature
 LOAD_BYTES_PER_SECOND = 1e9  # until a load was measured: a slow SSD
 SURE = 5e9  # bytes: of so much loaded, what was believed counts as much as what was measured
+STAY = 120.0  # seconds that a model stays, until it was seen
 BYTES_PER_TOKEN = 4.0  # of a prompt whose tokens nobody told
 FEW = 16  # tokens: fewer tell nothing of a rate
 PROMPT_CACHE = 8 << 30  # llama-server's --cache-ram, which Ollama 0.32 leaves at its default
@@ -104,6 +105,11 @@ def disk_factor(state: CoreState) -> float:
 def came(model: ModelState) -> None:
     """It was seen resident without a load of ours."""
     model.left_after = None
+
+
+def stayed(model: ModelState, seconds: float) -> None:
+    """It was there for `seconds`, and another one comes in its place."""
+    model.stay_learned = model.stay_seconds = mean(model.stay_seconds, seconds)
 
 
 def gone(state: CoreState, model: ModelState) -> None:

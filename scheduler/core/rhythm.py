@@ -7,13 +7,14 @@ from dataclasses import replace
 from policies import foresee
 from policies.hold import WEIGHT
 from policies.world import Group
+from scheduler.core import turns
+from scheduler.core.learned import STAY
 from scheduler.core.state import CoreState, ModelState, Request
 
 FEW = 120.0  # seconds: of a shorter time nothing can be said
 FADES = 600.0  # seconds in which an arrival has faded to 1/e
 MOMENT = 3.0  # seconds: who comes within them of the first belongs to one group
 KNOWN = 2  # requests from which on it is known who is asked for
-STAY = 120.0  # seconds that a set stays, about
 EVEN = 0.7  # requests expected in a stay: as likely as not that somebody comes (1 - 1/e^0.7)
 GROUPS = 1000  # groups that are remembered
 
@@ -32,6 +33,7 @@ def arrived(state: CoreState, request: Request) -> None:
 def pass_time(state: CoreState) -> None:
     """Which members of a set are asked for often enough to come with the others. It is told in steps, each a revision:
     plans must not change in between."""
+    turns.weigh(state)
     few = len(state.history) < KNOWN
     for model in state.models.values():
         rides = few or rate(state, model) * STAY > EVEN

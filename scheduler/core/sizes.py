@@ -32,6 +32,7 @@ def refresh(state: CoreState, model: ModelState, factor: float | None = None) ->
     model.load_seconds = learned.load_seconds(state, model, learned.disk_factor(state) if factor is None else factor)
     model.unload_seconds = model.unload_learned if model.unload_learned is not None else 1.0
     model.service_seconds = model.service_learned if model.service_learned is not None else 10.0
+    model.stay_seconds = model.stay_learned if model.stay_learned is not None else learned.STAY
 
 
 def expected_context(state: CoreState, model: ModelState) -> int:

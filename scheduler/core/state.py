@@ -112,6 +112,7 @@ class ModelState:
     load_seconds: float = 0.0
     unload_seconds: float = 1.0
     service_seconds: float = 10.0
+    stay_seconds: float = 120.0
     # memory
     state: State = "absent"
     since: float = 0.0
@@ -144,6 +145,7 @@ class ModelState:
     first_byte_per_byte: float | None = None  # slowest known seconds to the first byte per prompt byte
     load_cold: float | None = None  # of loads from disk
     load_warm: float | None = None  # of loads from the page cache
+    stay_learned: float | None = None  # from when it is loaded until it leaves for another
     load_believed: float | None = None  # what its first load from disk was believed to take
     token_bytes: float | None = None  # of a request's body for each token of its prompt
     read_seconds: float | None = None  # for each token of a prompt that nothing was cached of
@@ -286,6 +288,9 @@ class CoreState:
     began: float = 0.0  # when this life began
     loaded_bytes: int = 0  # of all loads of ours, added up
     heard: bool = False  # in this life of the daemon somebody has asked for something
+    weight: float = 0.0  # of all requests that wait, by class
+    usual_weight: float = 0.0  # the same on average lately
+    weighed_at: float = 0.0  # until when that is reckoned
     history: dict[int, Past] = field(
         default_factory=dict
     )  # by Request.seq, in order of arrival; below 0: earlier lives

@@ -2,7 +2,7 @@
 
 from policies import fit
 from policies.verdict import Change
-from scheduler.core import sizes
+from scheduler.core import learned, sizes
 from scheduler.core.lifecycle import IllegalMove, move
 from scheduler.core.messages import AnswerProbe, Load, Order, Record, Unload
 from scheduler.core.state import CoreState, ModelState, TransitionState
@@ -22,6 +22,7 @@ def begin(state: CoreState, change: Change) -> list[Order]:
     orders: list[Order] = []
     for name in change.leave:
         model = state.models[name]
+        learned.stayed(model, state.at - model.since)
         move(state, model, "draining", state.at)
         model.left_because = change.because
         orders += _free_of_probes(state, model, change.because)

@@ -3,9 +3,13 @@
 Only an earlier request, or one of a higher class while the lower has not waited its patience, runs before another.
 """
 
+import math
 from collections.abc import Mapping
 
+from policies.hold import WEIGHT
 from scheduler.core.state import CoreState, ModelState, Request
+
+LATELY = 600.0  # seconds in which what waited has faded to 1/e
 
 
 def first(model: ModelState, at: float, patience: Mapping[str, float]) -> Request | None:
@@ -37,6 +41,7 @@ def enqueue(state: CoreState, model: ModelState, request: Request) -> None:
     for other in behind:
         queue[other.id] = other
     if request.kind != "preload":
+        weigh(state, WEIGHT[request.cls])
         model.waiting += 1
         model.anonymous += not request.session
         model.arrived_sums[request.cls] = model.arrived_sums.get(request.cls, 0.0) + request.arrived
@@ -55,6 +60,7 @@ def dequeue(state: CoreState, model: ModelState, request: Request) -> None:
     queue = model.preloads if request.kind == "preload" else model.queues[request.cls]
     del queue[request.id]
     if request.kind != "preload":
+        weigh(state, -WEIGHT[request.cls])
         model.waiting -= 1
         model.anonymous -= not request.session
         left = model.arrived_sums[request.cls] - request.arrived
@@ -63,6 +69,15 @@ def dequeue(state: CoreState, model: ModelState, request: Request) -> None:
     if not model.waiting and not model.wishes:
         state.demanded.pop(model.name, None)
         state.revision += 1
+
+
+def weigh(state: CoreState, more: float = 0.0) -> None:
+    """Bring the average of the weight that waits up to date; from now on `more` waits."""
+    past = state.at - state.weighed_at
+    if past > 0.0:
+        state.usual_weight += (state.weight - state.usual_weight) * -math.expm1(-past / LATELY)
+        state.weighed_at = state.at
+    state.weight += more
 
 
 def waiting_count(state: CoreState) -> int:

@@ -165,6 +165,10 @@ class WorldView:
         past = self._state.history.get(group.seq)
         return None if past is None else past.ended_at
 
+    @property
+    def usual_weight(self) -> float:
+        return self._state.usual_weight
+
     def rides(self, model: Model) -> bool:
         """Whether a member of a set that nobody waits for is worth loading with the others."""
         return self._state.models[model.name].rides or model.name in self.home
