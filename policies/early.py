@@ -42,7 +42,7 @@ def leaving(world: World, plan: Plan) -> Leaving | None:
     loads = [world.models[name] for name in plan.load]
     more = sum(weight(model) for model in loads) - world.usual_weight
     stay = [world.models[name] for name in plan.leave]
-    if more <= 0.0 or any(model.name in world.home or model.last_used < model.since for model in stay):
+    if more <= 0.0 or any(model.name in world.home or model.last_used <= model.since for model in stay):
         return None
     now = max(drain(model, model.serving) for model in stay)
     later = max(drain(model, model.serving + model.waiting) for model in stay)

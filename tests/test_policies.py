@@ -4,12 +4,12 @@ import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import combinations, permutations
-from math import inf
+from math import exp, inf
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from policies import POLICIES, bound, default, fit
+from policies import POLICIES, bound, default, early, fit
 from policies.verdict import Memo
 from policies.world import Plan
 from scheduler.core import messages as m
@@ -318,6 +318,80 @@ def _next(story: Story) -> tuple[str, ...]:
     """What is being loaded."""
     assert story.machine.state.transition is not None
     return story.machine.state.transition.planned
+
+
+def _crowded(people: int, *lines: str, stage: Sequence[str] = DOCUMENTED) -> Story:
+    """Coder answers one agent, two more wait for it, and `people` wait for quality."""
+    agents = [f"arrive {number} coder agent" for number in (1, 2, 3)]
+    return a_story(*agents, *(f"arrive {number} quality" for number in range(4, 4 + people)), *lines, stage=stage)
+
+
+def _weighs(story: Story) -> early.Leaving:
+    world = story.machine._world
+    plan = world.plan(world.models["quality"])
+    assert plan is not None
+    said = early.leaving(world, plan)
+    assert said is not None
+    return said
+
+
+def test_left_early_for_what_weighs_more() -> None:
+    """Where those who wait for another would save over twice what those left behind would lose, a model leaves with
+    them waiting; the reason says both."""
+    story = _crowded(11)
+    said = _weighs(story)
+    assert said.saves == pytest.approx(11 * 3 * (30 - 10))  # two more services, by the weight of a person
+    assert said.costs == pytest.approx(2 * (10 + 1 + 35 + 120 + 1 + 20))  # drain, change, stay, and back
+    assert said.worth == (said.saves > 2 * said.costs) is False
+    story.tell("wait 10s")
+    story.tell("ended 1")
+    assert story.machine.state.transition is None
+    story = _crowded(19, "wait 10s", "ended 1")
+    under_way = story.machine.state.transition
+    assert under_way is not None
+    assert (under_way.left, under_way.planned, under_way.forced) == (("coder",), ("quality",), False)
+    assert "coder leaves with 2 waiting: that saves about 1121 weighted seconds, and costs 494" in under_way.because
+
+
+def test_what_usually_waits_makes_nobody_leave() -> None:
+    """The longer so much has waited, the less of it counts."""
+    story = _crowded(13)
+    before = _weighs(story)
+    story.machine.step(m.Ticked(story.machine.state.at + 60))
+    usual = 41.0 * (1.0 - exp(-60 / 600))
+    assert _weighs(story).saves == pytest.approx(before.saves - usual * 20)
+
+
+def test_nobody_leaves_early_who_has_served_nobody() -> None:
+    """What has just come serves somebody first, or two sets could send each other away for ever."""
+    stage = (*DOCUMENTED[:-1], "resident quality")
+    lines = ["arrive 1 coder agent", "unloaded quality", "arrive 2 coder agent", "arrive 3 coder agent"]
+    people = [f"arrive {number} quality" for number in range(4, 23)]
+    story = a_story(*lines, *people, "wait 20s", "loaded coder", stage=stage)
+    assert [request.model for request in story.machine.state.requests.values() if request.place == "running"] == ["coder"]
+
+
+def test_home_does_not_leave_early() -> None:
+    """A home set leaves once it was quiet for `settle`, or at the bound."""
+    stage = (*DOCUMENTED[:-1], "phase normal big coding home coding settle 30s", DOCUMENTED[-1])
+    story = _crowded(19, "wait 10s", "ended 1", stage=stage)
+    assert story.machine.state.transition is None
+
+
+def test_overdue_comes_before_leaving_early() -> None:
+    """Whoever is overdue is not put off by a change that is only worth more."""
+    stage = ("budget 3GB", "model left 2GB", "model middle 2GB", "model right 2GB", "patience batch 30s")
+    lines = [f"arrive {number} left agent" for number in (1, 2, 3)]
+    lines += ["arrive 4 right batch", "wait 400s", *(f"arrive {number} middle" for number in range(5, 25)), "ended 1"]
+    story = a_story(*lines, stage=(*stage, "resident left"))
+    assert _next(story) == ("right",)
+
+
+def test_a_stay_is_learned() -> None:
+    """How long a model stays is a mean of the stays that ended for another."""
+    story = a_story("arrive 1 coder", "wait 60s", "ended 1", "arrive 2 quality")
+    coder = story.machine.state.models["coder"]
+    assert coder.stay_learned == coder.stay_seconds == pytest.approx(120 + 0.3 * (60 - 120))
 
 
 def test_forced_is_remembered() -> None:
