@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass, replace
 
 from scheduler.simulator.host import CODER, GB, QUALITY, Host, HostModel
+from scheduler.simulator.measures import WEIGHTS
 from scheduler.simulator.workload import Job
 
 NAMES = (QUALITY, CODER)
@@ -12,6 +13,10 @@ MEANS = (22.0, 11.0)
 SLOTS = (2, 4)
 LOADS = (18.0, 12.0)
 UNLOADS = (2.0, 1.5)
+Classes = tuple[str, str]
+AGENTS: Classes = ("agent", "agent")
+PEOPLE_ON_LARGE: Classes = ("interactive", "agent")
+PEOPLE_ON_SMALL: Classes = ("agent", "interactive")
 SIMULATED = (UNLOADS[1] + LOADS[0], UNLOADS[0] + LOADS[1])
 """Seconds of a change to quality and to coder as the simulators play it: unload of the one, then load of the other."""
 ROUNDED = (20.0, 13.5)
@@ -36,10 +41,12 @@ class World:
     most: int = 40
 
 
-def world(load: float) -> World:
-    """The world at `load`, the slot load of both models if changes were free, with change times as simulated."""
+def world(load: float, classes: Classes = AGENTS) -> World:
+    """The world at `load`, the slot load of both models if changes were free, with change times as simulated, and with
+    requests of one class for each model."""
     rate = load / sum(share * mean / slots for share, mean, slots in zip(SHARES, MEANS, SLOTS, strict=True))
-    return World((rate * SHARES[0], rate * SHARES[1]), most=70 if load >= 0.7 else 40)
+    weights = WEIGHTS[classes[0]], WEIGHTS[classes[1]]
+    return World((rate * SHARES[0], rate * SHARES[1]), weights=weights, most=70 if load >= 0.7 else 40)
 
 
 def studied(load: float) -> World:
@@ -56,14 +63,14 @@ def host() -> Host:
     return Host(models, 38 * GB, ((QUALITY,), (CODER,)))
 
 
-def exponential(load: float, seed: int, horizon: float) -> list[Job]:
-    """`horizon` seconds of this world's requests, all of class agent and anonymous, in order of arrival."""
+def exponential(load: float, seed: int, horizon: float, classes: Classes = AGENTS) -> list[Job]:
+    """`horizon` seconds of this world's requests, anonymous and in order of arrival."""
     chance = random.Random(f"exponential {load} {seed}")
     rate = sum(world(load).arrivals)
     jobs: list[Job] = []
     time = chance.expovariate(rate)
     while time < horizon:
         which = 0 if chance.random() < SHARES[0] else 1
-        jobs.append(Job(str(len(jobs)), NAMES[which], chance.expovariate(1 / MEANS[which]), "agent", t=time))
+        jobs.append(Job(str(len(jobs)), NAMES[which], chance.expovariate(1 / MEANS[which]), classes[which], t=time))
         time += chance.expovariate(rate)
     return jobs
