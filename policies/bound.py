@@ -52,8 +52,10 @@ def work(world: World) -> float:
     """Seconds until everything that waits now would be served, if the changes between were free: over the models that
     somebody waits for, requests x mean service / slots."""
     return sum(
-        (model.anonymous + KNOWN * (model.waiting - model.anonymous)) * model.service_seconds / model.parallel
-        for model in world.demanded
+        [
+            (model.anonymous + KNOWN * (model.waiting - model.anonymous)) * model.service_seconds / model.parallel
+            for model in world.demanded
+        ]
     )
 
 

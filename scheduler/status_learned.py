@@ -20,6 +20,8 @@ class Learned(TypedDict):
     """Seconds of an unload; null until one was measured."""
     service: float | None
     """Seconds that a request keeps its slot; null until one was answered."""
+    stay: float | None
+    """Seconds that it stays in memory before it leaves for another; null until it did."""
     prompt_rate: float | None
     """Tokens of an uncached prompt read in a second; null until one was measured."""
     output_rate: float | None
@@ -42,6 +44,7 @@ def learned(model: ModelState) -> Learned:
         load_warm=_rounded(model.load_warm),
         unload=_rounded(model.unload_learned),
         service=_rounded(model.service_learned),
+        stay=_rounded(model.stay_learned),
         prompt_rate=_rate(model.read_seconds),
         output_rate=_rate(model.write_seconds),
         output_tokens=_rounded(model.output_tokens),

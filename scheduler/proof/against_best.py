@@ -13,7 +13,6 @@ from scheduler.simulator.mdp_world import AGENTS, PEOPLE_ON_LARGE, PEOPLE_ON_SMA
 
 LIMITS = {0.1: 1.03, 0.2: 1.03, 0.4: 1.03, 0.6: 1.03, 0.8: 1.05}
 HORIZON = 20_000.0  # seconds of arrivals, each seed
-SHORT_HORIZON = 10_000.0
 SHORT_LOADS = (0.2, 0.6)
 EXACT = 1e-9
 
@@ -49,9 +48,8 @@ def _worlds(form: Form) -> list[tuple[str, float, Classes]]:
 
 
 def _tasks(form: Form) -> list[Task]:
-    horizon = SHORT_HORIZON if form.short else HORIZON
     return [
-        Task(function, (load, classes, seed, horizon))
+        Task(function, (load, classes, seed, HORIZON))
         for _, load, classes in _worlds(form)
         for function in (play_solved, play_ours)
         for seed in form.seeds
