@@ -129,7 +129,10 @@ def _busy(world: World, claim: Claim) -> str:
 
 
 def _latest(world: World, claim: Claim) -> str:
-    return "" if claim.due is None else f", in {max(0.0, claim.due - world.at):.0f} s at the latest"
+    """From when on nothing more is let in before it; what runs by then ends first, however long that takes."""
+    if claim.due is None:
+        return ""
+    return f"; forced in {claim.due - world.at:.0f} s, after what runs then" if claim.due > world.at else "; overdue"
 
 
 def _later(world: World, claim: Claim, plan: Plan) -> tuple[float, str] | None:
