@@ -10,7 +10,6 @@ of the models, as in the documented routing, next to nothing is left early.
 from dataclasses import dataclass
 from functools import cache
 
-from policies.hold import WEIGHT
 from policies.world import Model, Plan, World
 
 WORTH = 2.0  # times what it costs, that leaving must save
@@ -32,7 +31,7 @@ class Leaving:
 
 def possible(world: World) -> bool:
     """Whether more weight waits for what is away than waits for anything on average: less is never worth it."""
-    away = [weight(model) for model in world.demanded if not model.usable]
+    away = [model.weight for model in world.demanded if not model.usable]
     return bool(away) and sum(away) > world.usual_weight
 
 
@@ -40,7 +39,7 @@ def leaving(world: World, plan: Plan) -> Leaving | None:
     """What `plan` would save and cost now; None where nothing is saved, or somebody who leaves is home or has served
     nobody yet."""
     loads = [world.models[name] for name in plan.load]
-    more = sum(weight(model) for model in loads) - world.usual_weight
+    more = sum(model.weight for model in loads) - world.usual_weight
     stay = [world.models[name] for name in plan.leave]
     if more <= 0.0 or any(model.name in world.home or model.last_used <= model.since for model in stay):
         return None
@@ -49,14 +48,9 @@ def leaving(world: World, plan: Plan) -> Leaving | None:
     there = sum(model.unload_seconds for model in stay) + sum(model.load_seconds for model in loads)
     back = sum(m.unload_seconds for m in loads) + sum(m.load_seconds for m in stay if m.waiting)
     needed = max(max(model.stay_seconds, drain(model, model.waiting)) for model in loads)
-    behind = sum(weight(model) for model in stay)
+    behind = sum(model.weight for model in stay)
     costs = behind * (now + there + needed + back) + sum(model.reprompt for model in stay)
     return Leaving(more * (later - now), costs)
-
-
-def weight(model: Model) -> float:
-    """What a second of waiting costs all who wait for it, by class."""
-    return sum([WEIGHT[cls] * number for cls, number, _ in model.tally()])
 
 
 def drain(model: Model, requests: int) -> float:

@@ -107,6 +107,8 @@ class Model(Protocol):
     @property
     def anonymous(self) -> int: ...  # of those waiting, how many are of no known session
     @property
+    def weight(self) -> float: ...  # what a second costs all its requests that wait, by class
+    @property
     def wishes(self) -> int: ...  # preloads waiting: demand without patience
     @property
     def not_before(self) -> float: ...  # no load is tried before this time (pause after a failed load)

@@ -503,10 +503,10 @@ def test_what_is_remembered_is_what_would_be_found_anew() -> None:
 
 
 def test_what_is_waited_for_is_said_with_its_limit() -> None:
-    """Who waits for a busy model is told what is busy, and from when on the change is forced: not that it comes by then,
-    for what runs is never ended."""
+    """Who waits for a busy model is told what is busy, and from when on the change is forced: not that it comes by
+    then, for what runs is never ended."""
     story = a_story("arrive 1 coder", "arrive 2 quality", "wait 20s", "arrive 3 coder batch")
     assert story.machine.state.verdict == (
-        "1 waiting for quality (interactive, 20 s); busy: coder (1 of 1 slots, 1 waiting); it comes once that is drained; "
-        "forced in 143 s, after what runs then"
+        "1 waiting for quality (interactive, 20 s); busy: coder (1 of 1 slots, 1 waiting); "
+        "it comes once that is drained; forced in 143 s, after what runs then"
     )

@@ -105,8 +105,9 @@ def _end_the_longest(state: CoreState) -> list[Order]:
 def value(state: CoreState, world: WorldView, model: ModelState) -> float:
     """What losing `model` would cost: the weighted seconds that those who are there for it, and those who probably will
     be, wait for its load; and the seconds of reading prompts that its warm caches save."""
-    wanted = sum(WEIGHT[cls] * len(queue) for cls, queue in model.queues.items())
-    wanted += sum(WEIGHT[state.requests[each].cls] for each in model.running_ids if not state.requests[each].abandoned)
+    wanted = model.weight + sum(
+        WEIGHT[state.requests[each].cls] for each in model.running_ids if not state.requests[each].abandoned
+    )
     wanted += 1.0 / (1.0 + max(0.0, state.at - model.last_used) / AGAIN)
     wanted += (model.name in world.home) + model.keep
     return wanted * max(1.0, model.load_seconds) + model.reprompt

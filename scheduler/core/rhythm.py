@@ -33,7 +33,7 @@ def arrived(state: CoreState, request: Request) -> None:
 def pass_time(state: CoreState) -> None:
     """Which members of a set are asked for often enough to come with the others. It is told in steps, each a revision:
     plans must not change in between."""
-    turns.weigh(state)
+    turns.pass_time(state)
     few = len(state.history) < KNOWN
     for model in state.models.values():
         rides = few or rate(state, model) * STAY > EVEN

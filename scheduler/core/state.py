@@ -160,6 +160,7 @@ class ModelState:
     queues: dict[str, dict[str, Request]] = field(default_factory=lambda: {c: {} for c in CLASSES})
     waiting: int = 0  # requests in the queues
     anonymous: int = 0  # of them, those without a session
+    weight: float = 0.0  # of them all, by class
     arrived_sums: dict[str, float] = field(default_factory=dict)  # by class: when those in its queue arrived, added up
     pulse: float = 0.0  # requests that came, each fading with the time since
     rides: bool = True  # worth loading with the others of its set, though nobody waits for it

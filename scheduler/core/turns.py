@@ -41,7 +41,7 @@ def enqueue(state: CoreState, model: ModelState, request: Request) -> None:
     for other in behind:
         queue[other.id] = other
     if request.kind != "preload":
-        weigh(state, WEIGHT[request.cls])
+        weigh(state, model, WEIGHT[request.cls])
         model.waiting += 1
         model.anonymous += not request.session
         model.arrived_sums[request.cls] = model.arrived_sums.get(request.cls, 0.0) + request.arrived
@@ -60,7 +60,7 @@ def dequeue(state: CoreState, model: ModelState, request: Request) -> None:
     queue = model.preloads if request.kind == "preload" else model.queues[request.cls]
     del queue[request.id]
     if request.kind != "preload":
-        weigh(state, -WEIGHT[request.cls])
+        weigh(state, model, -WEIGHT[request.cls])
         model.waiting -= 1
         model.anonymous -= not request.session
         left = model.arrived_sums[request.cls] - request.arrived
@@ -71,13 +71,19 @@ def dequeue(state: CoreState, model: ModelState, request: Request) -> None:
         state.revision += 1
 
 
-def weigh(state: CoreState, more: float = 0.0) -> None:
-    """Bring the average of the weight that waits up to date; from now on `more` waits."""
+def weigh(state: CoreState, model: ModelState, more: float) -> None:
+    """From now on `more` weight waits for `model`."""
+    pass_time(state)
+    model.weight += more
+    state.weight += more
+
+
+def pass_time(state: CoreState) -> None:
+    """Bring the average of the weight that waits up to date."""
     past = state.at - state.weighed_at
     if past > 0.0:
         state.usual_weight += (state.weight - state.usual_weight) * -math.expm1(-past / LATELY)
         state.weighed_at = state.at
-    state.weight += more
 
 
 def waiting_count(state: CoreState) -> int:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from policies.hold import WEIGHT
 from scheduler.core import messages as m
 from scheduler.core.state import CoreState
 from tests.promises.promise import RANK, Promise, alive, healthy, of
@@ -64,6 +65,10 @@ class Order(Promise):
                 self._turn(world, order, given, begun)
             if isinstance(order, m.Forward | m.Refuse):
                 given.append(order)
+        for model in state.models.values():
+            queued = sum(WEIGHT[request.cls] for request in model.requests())
+            self.hold(model.weight == queued, f"{model.name} counts {model.weight}, and {queued} wait for it")
+        self.hold(state.weight == sum(model.weight for model in state.models.values()), "the weight of all is not all")
         if not healthy(state) or state.stopping:
             return
         for load in of(m.Load, orders):
