@@ -284,3 +284,8 @@ def test_a_broken_archive_is_told(tmp_path: Path) -> None:
     file = tmp_path / "broken.jsonl.gz"
     file.write_bytes(gzip.compress(b"{}")[:10] + b"abcdefgh12345678")
     assert f"{file}: cannot be read: " in run("--trace", file, code=2)
+
+
+def test_a_folder_is_no_workload(tmp_path: Path) -> None:
+    """What cannot be read is told with the reason in words."""
+    assert run("--trace", tmp_path, code=2) == f"{tmp_path}: cannot be read: Is a directory\n"

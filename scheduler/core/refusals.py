@@ -51,12 +51,13 @@ def too_large(state: CoreState, sets: Sets, model: str) -> str | None:
     here = state.models.get(model)
     if state.budget is None or not sets.of(model) or (here is not None and here.usable):
         return None  # one that grew, or was adopted, above the budget serves as long as it is there
-    needs = [sum(state.models[m].size for m in members if m in state.models) for members in sets.of(model)]
-    least = min(needs)
+    known = [[m for m in members if m in state.models] for members in sets.of(model)]
+    least, members = min((sum(state.models[m].size for m in each), len(each)) for each in known)
     if least <= max(state.budget, state.whole):  # under pressure they wait for its end
         return None
+    company = " with its set" if members > 1 else ""
     return (
-        f"model '{model}' requires more memory ({least / 1e9:.1f} GB with its set) "
+        f"model '{model}' requires more memory ({least / 1e9:.1f} GB{company}) "
         f"than is available ({max(state.budget, state.whole) / 1e9:.1f} GB)"
     )
 

@@ -42,7 +42,7 @@ def read(path: Path) -> list[Job]:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
     except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise WorkloadError(f"{path}: cannot be read: {error}") from None
+        raise WorkloadError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     jobs = []
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
