@@ -8,7 +8,6 @@ of the models, as in the documented routing, next to nothing is left early.
 """
 
 from dataclasses import dataclass
-from functools import cache
 
 from policies.world import Model, Plan, World
 
@@ -60,6 +59,5 @@ def drain(model: Model, requests: int) -> float:
     return model.service_seconds * ((requests - tail) / model.parallel + _harmonic(tail))
 
 
-@cache
 def _harmonic(count: int) -> float:
-    return sum(1 / number for number in range(1, count + 1))
+    return sum([1 / number for number in range(1, count + 1)])

@@ -27,7 +27,7 @@ def played(seed: int, requests: int, seconds: float) -> tuple[Ledger, list[tuple
 
 def test_counts_of_a_play() -> None:
     """Changes, loads, unloads, seconds of loading and probes are what a recount of the whole play finds."""
-    ledger, steps, play = played(7, 400, 2500.0)
+    ledger, steps, play = played(8, 400, 2500.0)
     facts = [fact for fact, _ in steps]
     orders = [order for _, given in steps for order in given]
     day = ledger.day(play.at)

@@ -151,9 +151,7 @@ class ModelState:
     read_seconds: float | None = None  # for each token of a prompt that nothing was cached of
     write_seconds: float | None = None  # for each token of an answer
     output_tokens: float | None = None  # of an answer
-    warm: dict[str, Warm] = field(
-        default_factory=dict
-    )  # by session, or by request where that is not known; oldest first
+    warm: dict[str, Warm] = field(default_factory=dict)  # by session, or request where it is not known; oldest first
     fresh: bool = False  # nothing was read since it was loaded
     left_after: int | None = None  # bytes loaded in all when it left memory last
     # requests
@@ -292,9 +290,7 @@ class CoreState:
     weight: float = 0.0  # of all requests that wait, by class
     usual_weight: float = 0.0  # the same on average lately
     weighed_at: float = 0.0  # until when that is reckoned
-    history: dict[int, Past] = field(
-        default_factory=dict
-    )  # by Request.seq, in order of arrival; below 0: earlier lives
+    history: dict[int, Past] = field(default_factory=dict)  # by Request.seq, in that order; below 0: earlier lives
 
     @property
     def memory_is_short(self) -> bool:
