@@ -257,7 +257,8 @@ async def test_those_who_wait_keep_their_place(real_ollama: Any, watchers: None,
         assert (await live.status())["configuration"]["state"] == "in force"
 
         assert (await command("resume"))[0] == 200
-        assert [status for status, _ in await asyncio.gather(*asking)] == [200] * 4
+        answers = await asyncio.gather(*asking)
+        assert [status for status, _ in answers] == [200] * 4, answers
         served = [order.id for order in live.orders(m.Forward) if order.id in places]
         assert served == places
         assert set(there) == {FAST, CODER}
