@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 
 from policies.bound import floor, turn
 from scheduler.core import turns
+from scheduler.core.refusals import too_large
 from scheduler.core.state import CoreState, Request
 from scheduler.core.view import Sets, WorldView
 from scheduler.outlook import expected, short
@@ -171,6 +172,11 @@ def _not_counted(state: CoreState, now: float) -> list[str]:
     for pin in state.pins.values():
         rest = f"for {max(0.0, pin.until - now):.0f} s yet"
         found.append(f"the pin of {short(pin.model)} by {pin.owner}, {rest}, against what does not fit beside it")
+    refused = [name for name in state.models if (too_large(state, Sets(state.config, state.phase), name)) is not None]
+    if refused:
+        found.append(
+            f"requests for {' and '.join(map(short, refused))}, which are refused, for memory never holds that"
+        )
     if state.ollama != "up":
         found.append("the time in which Ollama does not answer")
     if state.memory_is_short:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from scheduler.ask import DOWN, ConfigOption, JsonOption, Silent, UrlOption, ask, place
+from scheduler.ask import DOWN, ConfigOption, JsonOption, Silent, UrlOption, ask, end, place
 from scheduler.outlook import gigabytes, short
 
 NEEDS_YOU = 1
@@ -33,6 +33,8 @@ def status(
 ) -> None:
     """Say what the daemon is doing and whether it needs you."""
     where = place(url, config, json_out)
+    if watch and json_out:
+        raise end("--watch draws a screen for people; with --json ask once for each object", DOWN, True)
     if watch:
         raise typer.Exit(_watch(where))
     answer = _answer(where)

@@ -126,3 +126,12 @@ def test_what_puts_changes_off_now_is_named() -> None:
     assert beside() == ["the time in which Ollama does not answer"]
     scene.tell(m.PassthroughSet(scene.at, True, "ada"))
     assert beside()[0] == "passthrough by ada, in which nothing is scheduled"
+
+
+def test_what_is_refused_is_named() -> None:
+    """No bound is stated for requests that memory can never serve."""
+    scene = Scene(replace(CONFIG, policy="default"))
+    scene.tell(m.MemorySeen(scene.at, 30 * 10**9, "configured", device=30 * 10**9))
+    said = bounds(scene.machine.state, scene.at)["sentences"]
+    refused = "requests for qwen-quality-128k, which are refused, for memory never holds that"
+    assert f"Not counted either: {refused}." in said

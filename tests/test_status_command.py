@@ -198,6 +198,8 @@ def test_json() -> None:
     assert (result.exit_code, json.loads(result.stdout)) == (1, answer)
     down = run("status", "--url", url, "--json")
     assert (down.exit_code, json.loads(down.stdout)["verdict"]) == (2, "down")
+    both = run("status", "--url", url, "--json", "--watch")
+    assert (both.exit_code, "ask once for each" in json.loads(both.stdout)["error"]) == (2, True)
 
 
 def test_line() -> None:
