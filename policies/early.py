@@ -9,6 +9,7 @@ of the models, as in the documented routing, next to nothing is left early.
 
 from dataclasses import dataclass
 
+from policies.bound import floor
 from policies.world import Model, Plan, World
 
 WORTH = 2.0  # times what it costs, that leaving must save
@@ -35,12 +36,15 @@ def possible(world: World) -> bool:
 
 
 def leaving(world: World, plan: Plan) -> Leaving | None:
-    """What `plan` would save and cost now; None where nothing is saved, or somebody who leaves is home or has served
-    nobody yet."""
+    """What `plan` would save and cost now; None where nothing is saved, or somebody who leaves is home, was not used
+    since it came, or keeps somebody waiting who is over his patience: he is not put off again."""
     loads = [world.models[name] for name in plan.load]
     more = sum(model.weight for model in loads) - world.usual_weight
     stay = [world.models[name] for name in plan.leave]
     if more <= 0.0 or any(model.name in world.home or model.last_used <= model.since for model in stay):
+        return None
+    longest = floor(world)
+    if any(world.at - head.arrived >= max(world.patience[head.cls], longest) for m in stay for head in m.heads()):
         return None
     now = max(drain(model, model.serving) for model in stay)
     later = max(drain(model, model.serving + model.waiting) for model in stay)

@@ -402,11 +402,24 @@ def test_overdue_comes_before_leaving_early() -> None:
     assert [action.request for action in verdict.actions if isinstance(action, Serve)] == ["2"]
 
 
+def test_nobody_is_left_behind_again_and_again() -> None:
+    """Whoever has waited his patience is not left behind, however much others would save by it."""
+    story = _crowded(40, "wait 10s")
+    assert _weighs(story).worth
+    story.machine.state.requests["2"].arrived -= 1000
+    world = story.machine._world
+    plan = world.plan(world.models["quality"])
+    assert plan is not None
+    assert early.leaving(world, plan) is None
+
+
 def test_a_stay_is_learned() -> None:
     """How long a model stays is a mean of the stays that ended for another."""
     story = a_story("arrive 1 coder", "wait 60s", "ended 1", "arrive 2 quality")
     coder = story.machine.state.models["coder"]
     assert coder.stay_learned == coder.stay_seconds == pytest.approx(120 + 0.3 * (60 - 120))
+    story = a_story("wait 60s", "unload coder")
+    assert story.machine.state.models["coder"].stay_learned is None, "nobody comes in its place"
 
 
 def test_forced_is_remembered() -> None:

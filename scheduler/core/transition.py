@@ -22,7 +22,8 @@ def begin(state: CoreState, change: Change) -> list[Order]:
     orders: list[Order] = []
     for name in change.leave:
         model = state.models[name]
-        learned.stayed(model, state.at - model.since)
+        if change.cause in ("demand", "home") and set(change.load) - {name}:  # another comes in its place
+            learned.stayed(model, state.at - model.since)
         move(state, model, "draining", state.at)
         model.left_because = change.because
         orders += _free_of_probes(state, model, change.because)
