@@ -104,10 +104,8 @@ class Margin:
     loads: int
 
     def covers(self, before: Result, after: Result) -> bool:
-        """Whether `after` differs from `before` by no more."""
-        if abs(after.j - before.j) <= self.j:
-            return True
-        return abs(after.mean - before.mean) <= self.mean and abs(after.loads - before.loads) <= self.loads
+        """Whether `after` costs so nearly what `before` did that it says nothing: J decides."""
+        return abs(after.j - before.j) <= self.j
 
 
 def margin(recorded: Recorded, was: Result, simulated: Result) -> Margin:
@@ -132,7 +130,7 @@ def _off(value: float, least: float, most: float) -> float:
 
 def verdict(before: Result, after: Result, beyond: Margin) -> str:
     """In a sentence: whether `after` would have been better than `before`, where the difference is `beyond` chance."""
-    if after.unserved:
+    if after.unserved > before.unserved:
         lost = f"{after.unserved} requests would not have been served"
         return f"{after.policy}: worse: {lost}; what the others waited compares with nothing"
     if not before.j:
