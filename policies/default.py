@@ -59,7 +59,7 @@ def _early(world: World) -> Change | None:
     """The change that is worth more now than serving those who wait for what it sends away, if any; a request that is
     overdue comes before it."""
     serving = {model.name for model in world.derived(_open)}
-    best: tuple[float, str, Claim, Plan, early.Leaving] | None = None
+    best: tuple[Claim, Plan, early.Leaving] | None = None
     claims = _claims(world)
     if any(claim.due is not None and claim.due <= world.at for claim in claims):
         return None
@@ -67,11 +67,11 @@ def _early(world: World) -> Change | None:
         plan = world.plan(claim.model)
         if plan is None or serving.isdisjoint(plan.leave) or (said := early.leaving(world, plan)) is None:
             continue
-        if said.worth and _later(world, claim, plan) is None and (best is None or said.saves > best[0]):
-            best = (said.saves, claim.model.name, claim, plan, said)
+        if said.worth and _later(world, claim, plan) is None and (best is None or said.saves > best[2].saves):
+            best = (claim, plan, said)
     if best is None:
         return None
-    *_, claim, plan, said = best
+    claim, plan, said = best
     behind = sum(world.models[name].waiting for name in plan.leave)
     why = f"{_names(plan.leave)} leaves with {behind} waiting: that saves about {said.saves:.0f} weighted seconds, and "
     return _as_change(world, claim, plan, f"{why}costs {said.costs:.0f}")

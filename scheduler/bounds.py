@@ -172,7 +172,8 @@ def _not_counted(state: CoreState, now: float) -> list[str]:
     for pin in state.pins.values():
         rest = f"for {max(0.0, pin.until - now):.0f} s yet"
         found.append(f"the pin of {short(pin.model)} by {pin.owner}, {rest}, against what does not fit beside it")
-    refused = [name for name in state.models if (too_large(state, Sets(state.config, state.phase), name)) is not None]
+    sets = Sets(state.config, state.phase)
+    refused = [name for name in state.models if too_large(state, sets, name) is not None]
     if refused:
         found.append(
             f"requests for {' and '.join(map(short, refused))}, which are refused, for memory never holds that"

@@ -15,8 +15,6 @@ LIMITS = {0.1: 1.03, 0.2: 1.03, 0.4: 1.03, 0.6: 1.03, 0.8: 1.05}
 HORIZON = 20_000.0  # seconds of arrivals, each seed
 SHORT_LOADS = (0.2, 0.6)
 EXACT = 1e-9
-
-
 CLASSES = {"people on quality, agents on coder": PEOPLE_ON_LARGE, "agents on quality, people on coder": PEOPLE_ON_SMALL}
 MIXED_LOADS = (0.4, 0.6, 0.8)
 
